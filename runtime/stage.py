@@ -1,0 +1,73 @@
+"""The contract of a stage: a pure function of its state and one input record.
+
+A handler reads state, asks the rules, puts what changes and names what goes out. It sees no
+clock, no file and no other input: `at_ms` and `definitions` are part of the logged input. The
+runtime owns acknowledgement, retry, poison and the write to disk.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Table(Generic[T]):
+    """A table of a stage: its place in the store and the type of its rows.
+
+    ``prefix`` is two bytes and unique; ``type`` any msgspec type, kept as msgpack; ``bytes``
+    rows are kept as they are.
+    """
+
+    __slots__ = ("name", "prefix", "type")
+
+    def __init__(self, name: str, prefix: bytes, type: type[T] | Any) -> None:
+        assert len(prefix) == 2
+        self.name = name
+        self.prefix = prefix
+        self.type = type
+
+
+class State(Protocol):
+    """What a handler may touch. Values are frozen: never change what `get` returned, `put` a new one.
+
+    Everything put by a handler that raises is undone: the record is set aside as a whole.
+    """
+
+    at_ms: int
+    definitions: Any
+
+    def get(self, table: Table[T], key: bytes) -> T | None:
+        """Return the row, or None."""
+
+    def put(self, table: Table[T], key: bytes, value: T) -> None:
+        """Write the row."""
+
+    def delete(self, table: Table[Any], key: bytes) -> None:
+        """Remove the row, if there is one."""
+
+    def scan(self, table: Table[T], prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, T]]:
+        """Yield (key, row) in key order, keys that begin with ``prefix``, from ``start`` on.
+
+        Sees what was put before. Costs a seek, so it has no place on the hot path.
+        """
+
+    def out(self, stage: str, key: str, record: Any) -> None:
+        """Send a record to a stage's inbox; in the fused mode it is handled, with all that
+        follows from it, before the next one that this handler sends."""
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter, which is state like any other (names: ``applied``, ``a:b`` for labels)."""
+
+
+Handler = Callable[[State, Any], None]
+
+
+class Stage:
+    """A named set of handlers, one for each type of record that its inbox carries."""
+
+    __slots__ = ("handlers", "name", "tables")
+
+    def __init__(self, name: str, handlers: Mapping[type, Handler], tables: tuple[Table[Any], ...]) -> None:
+        self.name = name
+        self.handlers = dict(handlers)
+        self.tables = tables
