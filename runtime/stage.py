@@ -15,20 +15,24 @@ class Table(Generic[T]):
     """A table of a stage: its place in the store and the type of its rows.
 
     ``prefix`` is two bytes and unique; ``type`` any msgspec type, kept as msgpack; ``bytes``
-    rows are kept as they are.
+    rows are kept as they are. ``cached`` False: rows that are written and hardly ever read again
+    are not held in memory.
     """
 
-    __slots__ = ("name", "prefix", "type")
+    __slots__ = ("cached", "name", "prefix", "type")
 
-    def __init__(self, name: str, prefix: bytes, type: type[T] | Any) -> None:
+    def __init__(
+        self, name: str, prefix: bytes, type: type[T] | Any, *, cached: bool = True
+    ) -> None:
         assert len(prefix) == 2
         self.name = name
         self.prefix = prefix
         self.type = type
+        self.cached = cached
 
 
 class State(Protocol):
-    """What a handler may touch. Values are frozen: never change what `get` returned, `put` a new one.
+    """What a handler may touch. Values are frozen: never change what `get` returned, put a new one.
 
     Everything put by a handler that raises is undone: the record is set aside as a whole.
     """
@@ -45,7 +49,9 @@ class State(Protocol):
     def delete(self, table: Table[Any], key: bytes) -> None:
         """Remove the row, if there is one."""
 
-    def scan(self, table: Table[T], prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, T]]:
+    def scan(
+        self, table: Table[T], prefix: bytes = b"", start: bytes = b""
+    ) -> Iterator[tuple[bytes, T]]:
         """Yield (key, row) in key order, keys that begin with ``prefix``, from ``start`` on.
 
         Sees what was put before. Costs a seek, so it has no place on the hot path.
@@ -56,7 +62,7 @@ class State(Protocol):
         follows from it, before the next one that this handler sends."""
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter, which is state like any other (names: ``applied``, ``a:b`` for labels)."""
+        """Add to a counter, which is state like any other (names ``applied``, ``a:b``)."""
 
 
 Handler = Callable[[State, Any], None]
@@ -67,7 +73,9 @@ class Stage:
 
     __slots__ = ("handlers", "name", "tables")
 
-    def __init__(self, name: str, handlers: Mapping[type, Handler], tables: tuple[Table[Any], ...]) -> None:
+    def __init__(
+        self, name: str, handlers: Mapping[type, Handler], tables: tuple[Table[Any], ...]
+    ) -> None:
         self.name = name
         self.handlers = dict(handlers)
         self.tables = tables
