@@ -1,0 +1,95 @@
+"""What goes out, and who may build it: plain data that `app/outbound.py` sends as it stands."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True, gc=False):
+    """One waiting message: its id, its JSON, and how often it was tried, this time included."""
+
+    message_id: str
+    attempt: int
+    body: bytes
+
+
+class Request(Struct, frozen=True):
+    """An HTTP request, ready to go."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Settings(Struct, frozen=True):
+    """A destination's settings with every `${NAME}` filled in. Never stored, logged or shown."""
+
+    url: str
+    secret: str | None
+    headers: dict[str, str]
+    hidden: tuple[str, ...] = ()
+    """What the environment gave: it is cut out of every text that is kept."""
+
+
+class Kind(Struct, frozen=True):
+    """A type of destination: its name in `type`, its name for people and in `integrations`."""
+
+    slug: str
+    name: str
+    largest_batch: int
+    request: Callable[[Settings, Sequence[Message]], Request]
+    fault: Callable[[Settings], str | None]
+    """What is wrong with the settings, once filled in; None: nothing."""
+
+
+class InvalidSettings(ValueError):
+    """The settings cannot be used; the text names the key, never its value."""
+
+
+def filled(
+    url: str, secret: str | None, headers: Mapping[str, str], env: Mapping[str, str]
+) -> Settings:
+    """Return the settings with `${NAME}` read from ``env`` and `$${` as a literal `${`.
+
+    Raises InvalidSettings when a variable is missing.
+    Rule: workspace WS-04.
+    """
+    hidden: set[str] = set()
+
+    def fill(key: str, text: str) -> str:
+        parts = []
+        rest = text
+        while (at := rest.find("${")) >= 0:
+            if at > 0 and rest[at - 1] == "$":  # $${ stands for ${
+                parts.append(rest[: at - 1] + "${")
+                rest = rest[at + 2 :]
+                continue
+            end = rest.find("}", at)
+            if end < 0:
+                raise InvalidSettings(f'settings.{key}: "${{" without "}}"')
+            name = rest[at + 2 : end]
+            value = env.get(name)
+            if value is None:
+                raise InvalidSettings(f"settings.{key}: the environment has no {name}")
+            if value:
+                hidden.add(value)
+            parts.append(rest[:at] + value)
+            rest = rest[end + 1 :]
+        return "".join(parts) + rest
+
+    return Settings(
+        fill("url", url),
+        None if secret is None else fill("secret", secret),
+        {name: fill(f"headers.{name}", value) for name, value in headers.items()},
+        tuple(sorted(hidden, key=lambda value: (-len(value), value))),
+    )
+
+
+def without_secrets(settings: Settings, text: str) -> str:
+    """Return ``text`` without what the environment gave: a destination may echo what it got."""
+    for value in settings.hidden:
+        text = text.replace(value, "***")
+    if settings.secret:
+        text = text.replace(settings.secret, "***")
+    return text
