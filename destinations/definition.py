@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from events.durations import millis
-
 Duration = Annotated[
     str,
     Meta(
@@ -15,28 +13,27 @@ Duration = Annotated[
     ),
 ]
 Call = Literal["identify", "track", "page", "screen", "group", "alias"]
-CALLS: tuple[Call, ...] = ("identify", "track", "page", "screen", "group", "alias")
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):
     """Which of its sources' events a destination gets."""
 
     types: Annotated[
-        tuple[Call, ...],
-        Meta(min_length=1, description="the calls it gets", examples=[["track", "identify"]]),
-    ] = CALLS
+        tuple[Call, ...] | UnsetType,
+        Meta(description="the calls it gets; all when absent", examples=[["track", "identify"]]),
+    ] = UNSET
     names: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | UnsetType,
         Meta(
-            description="when not empty: of the calls that have a name (track; page and screen are "
-            "`Page Viewed` and `Screen Viewed`) only these; calls without a name are not affected",
+            description="of track calls only those with these names; without `types` nothing "
+            "else but pages and screens that are named here as `Page Viewed`, `Screen Viewed`",
             examples=[["Order Completed"]],
         ),
-    ] = ()
+    ] = UNSET
 
 
 class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a webhook is called and how. Texts may hold `${NAME}` (references.py fills it in)."""
+    """Where a webhook is called and how. Texts may hold `${NAME}`."""
 
     url: Annotated[
         str,
@@ -60,12 +57,11 @@ class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
             max_length=50, description="further headers, ASCII", examples=[{"X-Team": "growth"}]
         ),
     ] = {}
-    timeout: Annotated[Duration, Meta(description="how long to wait for an answer")] = "10s"
-
-    @property
-    def timeout_ms(self) -> int:
-        """Return how long to wait for an answer."""
-        return millis(self.timeout)
+    timeout: Annotated[Duration, Meta(description="how long to wait for an answer")] = "5s"
+    batch_size: Annotated[
+        int,
+        Meta(ge=1, le=4000, description="messages a request at most; from 2 on a body is an array"),
+    ] = 1
 
 
 class Retry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,11 +73,6 @@ class Retry(Struct, frozen=True, forbid_unknown_fields=True):
             description="from the first attempt on; after it the message goes to the dead letters"
         ),
     ] = "4h"
-
-    @property
-    def window_ms(self) -> int:
-        """Return how long a message is tried again."""
-        return millis(self.window)
 
 
 class RateLimit(Struct, frozen=True, forbid_unknown_fields=True):
