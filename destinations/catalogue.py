@@ -19,7 +19,8 @@ TIMEOUT_MS = 5_000
 class Counters(Struct, frozen=True):
     """The names of a destination's counters, made once.
 
-    received = delivered + discarded + expired + removed + waiting; retrying is part of waiting.
+    What waits is received - delivered - discarded - expired - removed; ``retrying`` is the part
+    of it that failed before.
     """
 
     received: str
@@ -28,7 +29,6 @@ class Counters(Struct, frozen=True):
     expired: str
     removed: str
     filtered: str
-    waiting: str
     retrying: str
 
 

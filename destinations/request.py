@@ -1,8 +1,11 @@
 """What goes out, and who may build it: plain data that `app/outbound.py` sends as it stands."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -52,35 +55,30 @@ def filled(
 ) -> Settings:
     """Return the settings with `${NAME}` read from ``env`` and `$${` as a literal `${`.
 
-    Raises InvalidSettings when a variable is missing.
+    Raises InvalidSettings when a variable is missing or empty: a secret that is empty by mistake
+    must not turn signing off.
     Rule: workspace WS-04.
     """
     hidden: set[str] = set()
 
     def fill(key: str, text: str) -> str:
-        parts = []
-        rest = text
-        while (at := rest.find("${")) >= 0:
-            if at > 0 and rest[at - 1] == "$":  # $${ stands for ${
-                parts.append(rest[: at - 1] + "${")
-                rest = rest[at + 2 :]
-                continue
-            end = rest.find("}", at)
-            if end < 0:
-                raise InvalidSettings(f'settings.{key}: "${{" without "}}"')
-            name = rest[at + 2 : end]
-            value = env.get(name)
-            if value is None:
+        def value(part: re.Match[str]) -> str:
+            if part[0] == "$${":
+                return "${"
+            name = part[1]
+            if name is None:
+                raise InvalidSettings(f"settings.{key}: ${{ without a NAME}}")
+            found = env.get(name)
+            if not found:
                 raise InvalidSettings(f"settings.{key}: the environment has no {name}")
-            if value:
-                hidden.add(value)
-            parts.append(rest[:at] + value)
-            rest = rest[end + 1 :]
-        return "".join(parts) + rest
+            hidden.add(found)
+            return found
+
+        return _REFERENCE.sub(value, text) if "${" in text else text
 
     return Settings(
         fill("url", url),
-        None if secret is None else fill("secret", secret),
+        fill("secret", secret) if secret else None,
         {name: fill(f"headers.{name}", value) for name, value in headers.items()},
         tuple(sorted(hidden, key=lambda value: (-len(value), value))),
     )

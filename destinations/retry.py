@@ -27,7 +27,7 @@ def backoff_ms(job: int, attempt: int) -> int:
 def next_attempt_ms(
     job: int, attempt: int, first_ms: int, now_ms: int, window_ms: int, asked_ms: int = -1
 ) -> int | None:
-    """Return the instant of the attempt after ``attempt``, which failed at ``now_ms``; None: expired.
+    """Return the instant of the attempt after ``attempt``, which failed now; None: expired.
 
     ``first_ms`` is the instant of the first attempt, ``asked_ms`` the instant before which the
     destination asked not to be called (-1: it did not). The last attempt is made at the end of

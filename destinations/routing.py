@@ -25,7 +25,7 @@ def receivers(destinations: Destinations, event: Event) -> list[str]:
 
 
 def filtered(destinations: Destinations, event: Event) -> list[tuple[str, str]]:
-    """Return (key, reason) of the destinations that would get the event but for what it says itself.
+    """Return (key, reason) of the destinations kept from an event by its own `integrations`.
 
     Rule: collect C-43.
     """
@@ -42,15 +42,15 @@ def filtered(destinations: Destinations, event: Event) -> list[tuple[str, str]]:
 def takes(destination: Ready, event: Event) -> bool:
     """Return whether the destination asked for such events.
 
-    ``names`` restricts the calls that have a name (track, page and screen): it is a further
-    condition on those, and an identify passes by ``types`` alone.
+    ``names`` says which `track` calls. Calls of other types pass when ``types`` lists theirs;
+    without ``types``, only pages and screens that ``names`` calls `Page Viewed`, `Screen Viewed`.
     """
-    if destination.types is not None and event.type not in destination.types:
+    types, names = destination.types, destination.names
+    if types is not None and event.type not in types:
         return False
-    if destination.names is None:
+    if names is None or (types is not None and event.type != "track"):
         return True
-    name = event.name
-    return name is None or name in destination.names
+    return event.name in names
 
 
 def allows(integrations: Mapping[str, Any], name: str) -> bool:
