@@ -1,0 +1,77 @@
+"""Reads of committed state, for whoever answers questions: typed rows out of the store."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from runtime.fused import COUNTERS
+from runtime.stage import Table
+from tables.store import Store, after
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Committed rows and counters."""
+
+    def get(self, table: Table[T], key: bytes) -> T | None:
+        """Return the row, or None."""
+
+    def scan(
+        self, table: Table[T], prefix: bytes = b"", start: bytes = b"", stop: bytes = b"",
+        *, reverse: bool = False,
+    ) -> Iterator[tuple[bytes, T]]:
+        """Yield (key, row) of keys that begin with ``prefix`` and with ``start <= key < stop``
+        (empty: no bound), in key order or, with ``reverse``, against it."""
+
+    def counter(self, name: str) -> int:
+        """Return a counter; 0 when nothing was counted."""
+
+    def counters(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the counters whose names begin with ``prefix``, by name."""
+
+
+class StoreReader:
+    """The reader over a store."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from ``store``, always its present state."""
+        self._store = store
+        self._decoders: dict[bytes, Callable[[bytes], Any]] = {}
+
+    def get(self, table: Table[T], key: bytes) -> T | None:
+        """Return the row, or None."""
+        value = self._store.get(table.prefix + key)
+        return None if value is None else self._decoder(table)(value)
+
+    def scan(
+        self, table: Table[T], prefix: bytes = b"", start: bytes = b"", stop: bytes = b"",
+        *, reverse: bool = False,
+    ) -> Iterator[tuple[bytes, T]]:
+        """Yield (key, row), see `Reader`."""
+        decode = self._decoder(table)
+        first = max(table.prefix + prefix, table.prefix + start)
+        end = after(table.prefix + prefix)
+        if stop:
+            end = min(end, table.prefix + stop)
+        if first >= end:
+            return
+        for key, value in self._store.scan(first, end, reverse=reverse):
+            yield key[2:], decode(value)
+
+    def counter(self, name: str) -> int:
+        """Return a counter."""
+        return self.get(COUNTERS, name.encode()) or 0
+
+    def counters(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield counters by name."""
+        for key, value in self.scan(COUNTERS, prefix.encode()):
+            yield key.decode(), value
+
+    def _decoder(self, table: Table[Any]) -> Callable[[bytes], Any]:
+        decode = self._decoders.get(table.prefix)
+        if decode is None:
+            decode = bytes if table.type is bytes else msgspec.msgpack.Decoder(table.type).decode
+            self._decoders[table.prefix] = decode
+        return decode
