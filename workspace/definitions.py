@@ -19,7 +19,7 @@ from workspace import environment, references
 from workspace.later import LATER_TOP, NOT_YET
 from workspace.problem import Path, Problem, dotted, in_order
 from workspace.settings import Workspace
-from workspace.structure import Fault, did_you_mean, faults, shown
+from workspace.structure import Fault, did_you_mean, faults, shown, without
 from workspace.yaml_reader import Document, read
 
 MOST: Final = 100_000
@@ -115,6 +115,8 @@ class _Loading:
         """(top key,) or (top key, key) -> the file that defines it."""
         self.values: dict[str, Any] = {key: {} for key in MAPS}
         self.count = 0
+        self.torn: set[Path] = set()
+        """What was taken out of faulty definitions."""
 
     # ---- a file -------------------------------------------------------------------------------
     def add(self, document: Document) -> None:
@@ -196,28 +198,43 @@ class _Loading:
             if len(path) > 1:
                 known[str(path[0])].add(str(path[1]))
         for fault in references.faults(definitions, known):
-            self.report(fault)
+            if not self.touches_torn(fault):
+                self.report(fault)
         if self.wrong:
             return None
         # Through the normal form, so that a workspace runs alike from its files and from the log.
         return from_normal(normal_form(definitions))
 
     def converted(self, kind: type, value: Any, path: Path) -> Any:
-        """Return a definition as its Struct; None when it is none, which is reported."""
+        """Return a definition as its Struct; what is wrong with its structure is reported.
+
+        Of a faulty one the sound rest is returned, so that its names are still looked up in the
+        same run; None when too little is left.
+        """
         secret = ("settings",) if path[0] == "destinations" else None
-        found = faults(kind, value, path, secret=secret)
         document = self.places[path[: 1 if path[0] in SINGLES else 2]]
+        found = faults(kind, value, path, secret=secret)
         for fault in found:
             if fault.path not in document.broken:
                 self.report(fault)
-        if found:
-            return None
+        while found:
+            self.wrong = True
+            self.torn |= {fault.path for fault in found}
+            value = without(value, [fault.path[len(path) :] for fault in found])
+            if value is None:
+                return None
+            found = faults(kind, value, path)
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             # The schema cannot say everything that a type can; what is left is said at the top.
             self.report(Fault(path, str(error).partition(" - at ")[0], "see the reference"))
             return None
+
+    def touches_torn(self, fault: Fault) -> bool:
+        """Tell whether a fault may only follow from what was taken out of its definition."""
+        end = len(fault.path)
+        return any(path[:end] == fault.path for path in self.torn)
 
     def report(self, fault: Fault) -> None:
         """Report a fault of a definition, wherever it stands."""

@@ -7,6 +7,7 @@ what follows turns each into a sentence in the user's words, with a proposal.
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,12 @@ class Fault(Struct, frozen=True):
     warning: bool = False
 
 
+class Missing(Fault, frozen=True):
+    """A key is missing."""
+
+    name: str = ""
+
+
 def faults(kind: type, value: Any, path: Path, *, secret: Path | None = None) -> list[Fault]:
     """Return all that keeps ``value``, which stands at ``path``, from being a ``kind``.
 
@@ -40,7 +47,37 @@ def faults(kind: type, value: Any, path: Path, *, secret: Path | None = None) ->
     if validator.is_valid(value):
         return []
     writer = _Writer(schema, value, path, secret)
-    return [fault for error in validator.iter_errors(value) for fault in writer.faults(error)]
+    found = [fault for error in validator.iter_errors(value) for fault in writer.faults(error)]
+    # A key that is misspelt is not missing too.
+    said = {(fault.path[:-1], fault.mend) for fault in found}
+    return [
+        fault
+        for fault in found
+        if not (
+            isinstance(fault, Missing) and (fault.path, f'did you mean "{fault.name}"?') in said
+        )
+    ]
+
+
+def without(value: Any, paths: Iterable[Path]) -> Any:
+    """Return a copy of plain values without what stands at the paths; None when all is gone.
+
+    An entry of a list takes the list with it: the places of the other entries would shift.
+    """
+    rest = deepcopy(value)
+    for path in paths:
+        end = len(path)
+        while end and isinstance(path[end - 1], int):
+            end -= 1
+        if not end:
+            return None
+        parent: Any = rest
+        for step in path[: end - 1]:
+            inside = step in parent if isinstance(parent, dict) else isinstance(parent, list)
+            parent = parent[step] if inside else {}
+        if isinstance(parent, dict):
+            parent.pop(path[end - 1], None)
+    return rest
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
@@ -225,7 +262,8 @@ class _Writer:
         text = f'{name}: {example}' if example else f"{name}: ..."
         meaning = inner.get("description")
         about = f" ({meaning})" if meaning else ""
-        return Fault(self.path + at, f'"{name}" is missing', f'add "{text}"{about}', at_key=True)
+        what, mend = f'"{name}" is missing', f'add "{text}"{about}'
+        return Missing(self.path + at, what, mend, at_key=True, name=name)
 
     def name(self, at: Path, name: str, node: Schema) -> Iterator[Fault]:
         rule = node.get("propertyNames", node)
@@ -363,7 +401,9 @@ def _badness(errors: list[Any]) -> tuple[bool, int]:
 
 
 def _either(words: list[str]) -> str:
-    once = [one for one in dict.fromkeys(words) if one != "a whole number" or "a number" not in words]
+    once = list(dict.fromkeys(words))
+    if "a number" in once and "a whole number" in once:
+        once.remove("a whole number")
     return once[0] if len(once) == 1 else f"{', '.join(once[:-1])} or {once[-1]}"
 
 
