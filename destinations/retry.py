@@ -1,5 +1,6 @@
 """When a message is tried again, and when not any more (delivery 2)."""
 
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -25,11 +26,11 @@ def backoff_ms(job: int, attempt: int) -> int:
 
 
 def next_attempt_ms(
-    job: int, attempt: int, first_ms: int, now_ms: int, window_ms: int, asked_ms: int = -1
+    job: int, attempt: int, first_ms: int, now_ms: int, window_ms: int, not_before_ms: int = -1
 ) -> int | None:
     """Return the instant of the attempt after ``attempt``, which failed now; None: expired.
 
-    ``first_ms`` is the instant of the first attempt, ``asked_ms`` the instant before which the
+    ``first_ms`` is the instant of the first attempt, ``not_before_ms`` the instant before which the
     destination asked not to be called (-1: it did not). The last attempt is made at the end of
     the window, so an outage that ends within it loses nothing; one asked for beyond the window
     is waited for once.
@@ -39,4 +40,23 @@ def next_attempt_ms(
     if now_ms >= end_ms:
         return None
     due_ms = min(now_ms + backoff_ms(job, attempt), end_ms)
-    return max(due_ms, min(asked_ms, now_ms + LONGEST_ASK_MS))
+    return max(due_ms, min(not_before_ms, now_ms + LONGEST_ASK_MS))
+
+
+def asked_ms(retry_after: str | None, now_ms: int) -> int:
+    """Return the instant that a `Retry-After` header names, -1 for none or nonsense.
+
+    It holds seconds or an HTTP date. At most a day ahead; one in the past is now.
+    Rule: delivery 2 (Retry-After).
+    """
+    text = (retry_after or "").strip()
+    if not text:
+        return -1
+    if text.isascii() and text.isdigit():
+        wait_ms = int(text) * 1000 if len(text) < 10 else LONGEST_ASK_MS
+    else:
+        try:
+            wait_ms = int(parsedate_to_datetime(text).timestamp() * 1000) - now_ms
+        except (ValueError, OverflowError):
+            return -1
+    return now_ms + min(max(wait_ms, 0), LONGEST_ASK_MS)
