@@ -33,13 +33,13 @@ class Guard(AbstractResolver):
         return aiohttp.TCPConnector(
             limit=connections,
             resolver=self,
-            socket_factory=self.socket,
+            socket_factory=self.open_socket,
             # Shorter than the idle timeout of common servers (Node: 5 s), or the next request
             # meets a connection that is being closed.
             keepalive_timeout=4,
         )
 
-    def socket(self, info: Any) -> socket.socket:
+    def open_socket(self, info: Any) -> socket.socket:
         """Return a socket for the address. Raises AddressRefused."""
         family, kind, protocol, _, address = info
         if not allowed(address[0], self._allow):
