@@ -20,12 +20,18 @@ def faults(destinations: Mapping[str, Destination], env: Mapping[str, str]) -> I
 
     No value of the environment is in a fault.
     """
-    try:
-        allow = networks(env.get(ALLOW, ""))
-    except ValueError:
-        allow = ()  # said once, by whoever reads the settings of the process
+    allow = () if allow_fault(env) else networks(env.get(ALLOW, ""))
     for key, destination in destinations.items():
         yield from _destination(("destinations", key, "settings"), destination, env, allow)
+
+
+def allow_fault(env: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the operator's list of networks; None: nothing."""
+    try:
+        networks(env.get(ALLOW, ""))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _destination(

@@ -89,7 +89,7 @@ def _text(document: Document, data: bytes) -> str | None:
         document.problems.append(
             Problem(
                 document.file, 1, 1, "",
-                f"the file has {len(data):,} bytes, more than the limit of 4 MiB",
+                "the file has more than the limit of 4 MiB",
                 "split it: definitions may stand in any number of files",
             )
         )  # fmt: skip
