@@ -231,8 +231,7 @@ async def dress(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = refuse(fault)
     except web.HTTPException as error:
         response = _plain(error)
-    except Exception:
-        # Whatever broke, the caller gets an answer with an id to ask about, and we the traceback.
+    except Exception:  # noqa: BLE001, the caller gets an id to ask about, and we the traceback
         _log.exception("request %s broke", request_id)
         response = refuse(Fault(500, "server_error", "something broke here; it was logged"))
     if not response.prepared:
