@@ -24,6 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TOKEN_FILE = "token"  # noqa: S105, a file's name
 FAILURES_A_MINUTE = 20
 _ADDRESSES = 10_000
+REQUEST_ID = web.RequestKey("request_id", str)
 _log = logging.getLogger("watersmeet.access")
 _encode = msgspec.json.Encoder().encode
 
@@ -224,7 +225,7 @@ async def dress(request: web.Request, handler: Handler) -> web.StreamResponse:
     Rule: profile-api C5, C7, C8.
     """
     request_id = f"req_{secrets.token_hex(8)}"
-    request["request_id"] = request_id
+    request[REQUEST_ID] = request_id
     try:
         response = await handler(request)
     except Fault as fault:

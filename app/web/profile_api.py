@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from agents.profile_tables import HISTORY, PROFILES
 from app.reader import Reader
 from app.web import asking
-from app.web.access import Access, Fault, Rate, log_read, missing, refuse, reply, unfit
+from app.web.access import REQUEST_ID, Access, Fault, Rate, log_read, missing, refuse, reply, unfit
 from app.web.asking import iso
 from profiles.profile import ExternalId, Occurrence, Profile
 
@@ -137,7 +137,7 @@ def _answer(request: web.Request, ports: Ports) -> web.Response:
         response = reply(read(Asked(request, ports, collection, profile, resource)))
     except Fault as fault:
         response = refuse(fault)
-    log_read(told, response.status, started, request.get("request_id", ""))
+    log_read(told, response.status, started, request.get(REQUEST_ID, ""))
     return response
 
 
