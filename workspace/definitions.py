@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from audiences.definition import Audience
 from destinations.definition import Destination
+from identity.settings import Identity
 from profiles.computed.definition import ComputedTrait
 from sources.definition import Source
 from workspace import environment, references
@@ -31,6 +32,7 @@ class Definitions(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a workspace's files define, by key, keys sorted."""
 
     workspace: Workspace = Workspace()
+    identity: Identity = Identity()
     sources: dict[str, Source] = {}
     computed_traits: dict[str, ComputedTrait] = {}
     audiences: dict[str, Audience] = {}
@@ -44,7 +46,7 @@ MAPS: Final[dict[str, type]] = {
     "destinations": Destination,
 }
 """Top keys under which stands a map from key to definition."""
-SINGLES: Final[dict[str, type]] = {"workspace": Workspace}
+SINGLES: Final[dict[str, type]] = {"workspace": Workspace, "identity": Identity}
 """Top keys that are one definition themselves."""
 
 

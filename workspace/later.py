@@ -13,7 +13,10 @@ LATER_KEYS: dict[str, frozenset[str]] = {
 }
 """By the name of the Struct that lacks them."""
 
+ANY = "*"
+
 LATER_VALUES: dict[tuple[str, ...], frozenset[str]] = {
+    ("Workspace", "timezone"): frozenset({ANY}),
     ("Destination", "type"): frozenset(
         {
             "segment", "rudderstack", "s3", "postgres", "kafka", "slack", "discord", "teams",

@@ -15,6 +15,7 @@ from destinations.references import references
 from destinations.request import InvalidSettings, filled
 from events.durations import millis
 from events.operators import Trouble
+from identity import settings as identity
 from profiles.computed import definition as computed
 from profiles.computed.definition import ComputedTrait
 from workspace import environment
@@ -44,6 +45,7 @@ def faults(definitions: "Definitions", known: Known) -> Iterator[Fault]:
     once, where it stands.
     """
     yield from _workspace(definitions)
+    yield from _identity(definitions)
     yield from _sources(definitions)
     for key, destination in definitions.destinations.items():
         path: Path = ("destinations", key)
@@ -65,6 +67,13 @@ def _workspace(definitions: "Definitions") -> Iterator[Fault]:
     if settings.spaces != SPACES:
         what = f"another space than default is {NOT_YET[0]}"
         yield Fault(("workspace", "spaces"), what, "write [default]")
+
+
+def _identity(definitions: "Definitions") -> Iterator[Fault]:
+    for at, what, mend in identity.faults(definitions.identity):
+        yield Fault(("identity", *at), what, mend)
+    for at, what in identity.unsupported(definitions.identity):
+        yield Fault(("identity", *at), what, NOT_YET[1])
 
 
 def _sources(definitions: "Definitions") -> Iterator[Fault]:

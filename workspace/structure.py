@@ -15,7 +15,7 @@ import jsonschema_rs
 import msgspec
 from msgspec import Struct
 
-from workspace.later import LATER_KEYS, LATER_VALUES, NOT_YET
+from workspace.later import ANY, LATER_KEYS, LATER_VALUES, NOT_YET
 from workspace.problem import Path, dotted
 
 Schema = Mapping[str, Any]
@@ -167,7 +167,8 @@ class _Writer:
                 yield from self.name(at, name, node)
         else:
             value = error.instance
-            if kind == "enum" and value in LATER_VALUES.get(owner, ()):
+            later = LATER_VALUES.get(owner, ())
+            if kind == "enum" and isinstance(value, str) and (value in later or ANY in later):
                 detail["later"] = True
             word = _WORDING.get(kind, _Writer.of_rest)
             yield Fault(self.path + at, *word(self, at, value, detail, node))
@@ -220,26 +221,33 @@ class _Writer:
     def below(self, name: str, node: Schema) -> str | None:
         """Return the nearest place under a schema where a key is known, breadth first."""
         seen = {node.get("title")}
-        level: list[tuple[Path, Schema]] = [((), node)]
+        level: list[tuple[str, Schema]] = [("", node)]
         for _ in range(3):
-            deeper: list[tuple[Path, Schema]] = []
+            deeper: list[tuple[str, Schema]] = []
             for path, parent in level:
                 for key, child in sorted(parent.get("properties", {}).items()):
-                    for inner in self.objects(child):
+                    for way, inner in self.objects(child):
+                        here = f"{path}.{key}{way}" if path else f"{key}{way}"
                         if name in inner.get("properties", {}):
-                            return ".".join(map(str, (*path, key)))
+                            return here
                         if inner.get("title") not in seen:
                             seen.add(inner.get("title"))
-                            deeper.append(((*path, key), inner))
+                            deeper.append((here, inner))
             level = deeper
         return None
 
-    def objects(self, node: Any) -> list[Schema]:
-        """Return the maps with fixed keys that a value of this schema can be."""
+    def objects(self, node: Any) -> list[tuple[str, Schema]]:
+        """Return the maps with fixed keys that a value of this schema can be, or hold by name."""
         found = self.followed(node)
         if "anyOf" in found:
-            return [inner for option in found["anyOf"] for inner in self.objects(option)]
-        return [found] if "properties" in found else []
+            return [one for option in found["anyOf"] for one in self.objects(option)]
+        if "properties" in found:
+            return [("", found)]
+        for part, way in (("additionalProperties", ".NAME"), ("items", "[0]")):
+            if isinstance(found.get(part), dict):
+                inner = self.followed(found[part])
+                return [(way, inner)] if "properties" in inner else []
+        return []
 
     def along(self, at: Path) -> Schema:
         """Return the schema of the value at a path, as far as it can be told."""
@@ -248,9 +256,10 @@ class _Writer:
             if isinstance(step, int):
                 node = self.followed(node.get("items", {}))
                 continue
-            options = [one for one in self.objects(node) if step in one.get("properties", {})]
+            fixed = [one for way, one in self.objects(node) if not way]
+            options = [one["properties"] for one in fixed if step in one["properties"]]
             if options:
-                node = self.followed(options[0]["properties"][step])
+                node = self.followed(options[0][step])
             else:
                 rest = node.get("additionalProperties")
                 node = self.followed(rest) if isinstance(rest, dict) else {}

@@ -210,13 +210,13 @@ class _Reader:
                 self.aside(self.event(), here)
                 continue
             self.keys[here] = (mark.line + 1, mark.column + 1)
-            event = self.event()
-            if flow and _nothing(event):
+            given = self.event()
+            if flow and _nothing(given):
                 self.values[here] = self.keys[here]
                 self.broken(here, event, "has no value", f'write "{key}: ..."')
                 found[key] = None
                 continue
-            found[key] = self.value(event, here)
+            found[key] = self.value(given, here)
         return found
 
     def key(self, event: Any, path: Path) -> str | None:
@@ -239,7 +239,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             self.problem(path, event, f'the alias "*{event.anchor}" is refused', "write the key")
             return None
-        self.problem(
+        self.broken(
             path, event, "a key must be text, not a map or a list",
             'put text that holds braces in quotes: "{{ name }}"',
         )  # fmt: skip
