@@ -32,10 +32,8 @@ class IdType(Struct, frozen=True, forbid_unknown_fields=True):
     """A type of identifier. Rule: identity X1, L1, L2, X6."""
 
     limit: Annotated[
-        int | UnsetType,
+        Annotated[int, Meta(ge=1, le=1000)] | UnsetType,
         Meta(
-            ge=1,
-            le=1000,
             description="how many values a profile may gain; absent: 1 of user_id, 5 of others",
             examples=[5],
         ),
@@ -45,10 +43,12 @@ class IdType(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="the time in which the limit counts values, sliding", examples=["weekly"]),
     ] = "ever"
     match: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...] | UnsetType,
+        Annotated[
+            tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...],
+            Meta(min_length=1, max_length=10),
+        ]
+        | UnsetType,
         Meta(
-            min_length=1,
-            max_length=10,
             description="of a custom type: the keys of traits and properties that hold it, each "
             "looked up in camelCase and in snake_case; absent: its name",
             examples=[["loyaltyId"]],
@@ -68,12 +68,12 @@ class Blocked(Struct, frozen=True, forbid_unknown_fields=True):
     """Values that never identify anybody: one of the two. Rule: identity 4.1."""
 
     exact: Annotated[
-        str | UnsetType,
-        Meta(min_length=1, description="the value, in any case", examples=["guest"]),
+        Annotated[str, Meta(min_length=1)] | UnsetType,
+        Meta(description="the value, in any case", examples=["guest"]),
     ] = UNSET
     regex: Annotated[
-        str | UnsetType,
-        Meta(min_length=1, description="RE2, searched for", examples=["^test-"]),
+        Annotated[str, Meta(min_length=1)] | UnsetType,
+        Meta(description="RE2, searched for", examples=["^test-"]),
     ] = UNSET
 
 
