@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from agents.records import Job, Moved, Result
 from destinations.catalogue import Destinations, Ready, counters
 from destinations.retry import next_attempt_ms
-from destinations.verdict import judge, reason
+from destinations.verdict import ASKS, judge, reason
 from runtime.stage import Stage, State, Table
 
 REMOVED = "destination_removed"
@@ -155,10 +155,11 @@ def settle(state: State, result: Result) -> None:
         state.count(destination.counters.delivered)
         return
     now_ms = state.at_ms
-    if result.retry_after_ms > now_ms and result.status in (429, 503):
+    asked_ms = result.retry_after_ms if result.status in ASKS else -1
+    if asked_ms > now_ms:
         held = state.get(HOLDS, destination.key.encode())
-        if held is None or held < result.retry_after_ms:
-            state.put(HOLDS, destination.key.encode(), result.retry_after_ms)
+        if held is None or held < asked_ms:
+            state.put(HOLDS, destination.key.encode(), asked_ms)
     code = reason(result.status, result.code)
     if verdict == "retry":
         first_ms = row.first_attempt_ms or now_ms
@@ -168,7 +169,7 @@ def settle(state: State, result: Result) -> None:
             first_ms,
             now_ms,
             destination.window_ms,
-            result.retry_after_ms,
+            asked_ms,
         )
         if next_ms is not None:
             waits = JobRow(

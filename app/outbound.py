@@ -28,7 +28,7 @@ from destinations.addresses import Network
 from destinations.catalogue import Ready
 from destinations.request import InvalidSettings, Message, Request, Settings, without_secrets
 from destinations.retry import asked_ms
-from destinations.verdict import judge
+from destinations.verdict import ASKS, judge
 
 CONNECTIONS = 20
 REDIRECTS = 5
@@ -382,7 +382,7 @@ class Line:
                 answer = Answer(0, "ECONNABORTED")
         status, code = answer.status, answer.code
         final = judge(status, code) != "retry"
-        if answer.asked_ms > self.held_ms and status in (429, 503):
+        if answer.asked_ms > self.held_ms:
             self.held_ms = answer.asked_ms
         self.refusals = self.refusals + 1 if status in (401, 403) else 0
         self.breaker.answered(
@@ -454,7 +454,7 @@ class Line:
     ) -> None:
         """Read the answer's body, up to a bound; of one that says no, keep the beginning."""
         delivered = 200 <= answer.status < 300
-        if not delivered:
+        if answer.status in ASKS:
             now_ms = self._outbound.now_ms()
             answer.asked_ms = asked_ms(response.headers.get("Retry-After"), now_ms)
         body = b""

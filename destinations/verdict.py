@@ -22,6 +22,9 @@ NETWORK = frozenset(
 REFUSED = frozenset({"address_refused", "INVALID_SETTINGS"})
 """Why nothing was sent, and will not be: only a person can mend it."""
 
+ASKS = frozenset({429, 503})
+"""The answers whose `Retry-After` is heard; it then holds for the whole destination."""
+
 _RETRIED = frozenset({408, 423, 425, 429})
 
 
