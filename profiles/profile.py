@@ -39,6 +39,8 @@ class Computed(Struct, frozen=True, array_like=True):
 
     value: Any
     updated_at_ms: int
+    changes: int = 0
+    """How often it has changed: it numbers the messages (audiences M9)."""
 
 
 class Membership(Struct, frozen=True, array_like=True):

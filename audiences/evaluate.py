@@ -1,0 +1,289 @@
+"""What an event, a trait, an identifier or the passing of time changes in a person's audiences.
+
+`observe` lets an event into the leaves it concerns and names the computations to look at again;
+`settle` looks at those and at what depends on them, each after what it reads, and returns what
+changed. Results are always recomputed from state, never toggled (audiences E3).
+"""
+
+from collections.abc import Collection, Iterable
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from audiences.leaves import Leaf, States
+from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Changes, Computation, Group, Plan, View
+from events.event import Seen
+from events.operators import NEVER
+from profiles.profile import Computed, ExternalId, Membership, Profile
+
+
+class TraitChanged(Struct, frozen=True):
+    """A computed trait has a new value; None: none any more. ``number`` counts its values."""
+
+    key: str
+    value: Any
+    number: int
+
+
+class Entered(Struct, frozen=True):
+    """The person is in the audience now. ``number`` counts entries and exits (M9)."""
+
+    key: str
+    number: int
+
+
+class Exited(Struct, frozen=True):
+    """The person is out of the audience now."""
+
+    key: str
+    number: int
+
+
+Change = TraitChanged | Entered | Exited
+
+
+class Settled(Struct, frozen=True):
+    """What the profile holds now: whole maps, the profile's own objects where nothing changed."""
+
+    computed: dict[str, Computed]
+    memberships: dict[str, Membership]
+    flips: dict[str, int]
+    changes: tuple[Change, ...]
+
+
+def observe(plan: Plan, seen: Seen, states: States) -> tuple[str, ...]:
+    """Let an event into the leaves it concerns; return the computations to look at again.
+
+    Keys may repeat. An event that no condition names costs one look-up. The event's own ``at_ms``
+    is now.
+    """
+    group = plan.events.get(seen.name)
+    if group is None:
+        return ()
+    touched: tuple[str, ...] = ()
+    for leaf in asked(group, seen):
+        if leaf.match.takes(seen):
+            state = states.get(leaf.id)
+            after = leaf.add(state, seen, seen.at_ms)
+            if after is not state and after != state:
+                states.put(leaf.id, after)
+                touched += leaf.readers
+    return touched
+
+
+def asked(group: Group, seen: Seen) -> tuple[Leaf, ...]:
+    """Return the leaves of the event's name that it may concern."""
+    leaves = group.always
+    for property, texts in group.pinned:
+        value = seen.properties.get(property)
+        if type(value) is str and value in texts:
+            leaves += texts[value]
+    return leaves
+
+
+def settle(
+    plan: Plan,
+    profile: Profile,
+    touched: Iterable[str],
+    states: States,
+    now_ms: int,
+    announce: Collection[str] = (),
+) -> Settled:
+    """Look at the touched computations and their dependents again; return what holds now.
+
+    ``announce`` names audiences whose entry is told although the person counts as inside already,
+    and computed traits whose value is told again (after a merge, see `unite`). Changes come in the
+    order of evaluation: computed traits, then audiences, each after those it refers to.
+    """
+    view = View(profile.traits, profile.computed, profile.memberships, states, now_ms)
+    pass_ = _Pass(plan, profile, view, announce)
+    ranks = {plan.computations[key].rank for key in touched if key in plan.computations}
+    waiting = sorted(ranks)
+    heapify(waiting)
+    while waiting:
+        computation = plan.order[heappop(waiting)]
+        if pass_.look_at(computation):
+            for key in computation.dependents:
+                rank = plan.computations[key].rank
+                if rank not in ranks:
+                    ranks.add(rank)
+                    heappush(waiting, rank)
+    return Settled(pass_.computed, pass_.memberships, pass_.flips, tuple(pass_.changes))
+
+
+def due(plan: Plan, profile: Profile, states: States, now_ms: int) -> Settled:
+    """Look again at what time may have changed by now; recomputed, never toggled (E3)."""
+    return settle(plan, profile, due_keys(profile, now_ms), states, now_ms)
+
+
+def due_keys(profile: Profile, now_ms: int) -> list[str]:
+    """Return the computations whose flip instant has come."""
+    return [key for key, instant in profile.flips.items() if instant <= now_ms]
+
+
+def next_flip(flips: dict[str, int]) -> int:
+    """Return the earliest instant at which time may change something; 0: never (E2)."""
+    instant = min(flips.values(), default=NEVER)
+    return 0 if instant == NEVER else instant
+
+
+class _Pass:
+    """One settling: copies a map only when something in it changes."""
+
+    __slots__ = ("announce", "changes", "computed", "flips", "memberships", "profile", "standing",
+                 "unprompted", "view")
+
+    def __init__(
+        self, plan: Plan, profile: Profile, view: View, announce: Collection[str]
+    ) -> None:
+        self.profile = profile
+        self.view = view
+        self.announce = announce
+        self.standing = standing(plan, profile.ids)
+        self.unprompted = plan.unprompted
+        self.computed = profile.computed
+        self.memberships = profile.memberships
+        self.flips = profile.flips
+        self.changes: list[Change] = []
+
+    def look_at(self, computation: Computation) -> bool:
+        """Evaluate; return whether the result changed."""
+        if computation.leaf is not None:
+            return self._trait(computation)
+        return self._audience(computation)
+
+    def _trait(self, computation: Computation) -> bool:
+        key, leaf, now_ms = computation.key, computation.leaf, self.view.now_ms
+        assert leaf is not None
+        value, until = leaf.value(self.view.states.get(leaf.id), now_ms)
+        self._flip(key, until)
+        before = self.computed.get(key)
+        if before is None:
+            if value is None or value == leaf.empty:  # 0 is written after another value only (T5)
+                return False
+        elif same(before.value, value) and key not in self.announce:
+            return False
+        number = 1 if before is None else before.changes + 1
+        if self.computed is self.profile.computed:
+            self.computed = self.view.computed = dict(self.profile.computed)
+        self.computed[key] = Computed(value, now_ms, number)
+        self.changes.append(TraitChanged(key, value, number))
+        return True
+
+    def _audience(self, computation: Computation) -> bool:
+        key, now_ms = computation.key, self.view.now_ms
+        assert computation.audience is not None
+        verdict = computation.test(self.view)
+        if self.standing >= computation.opens_to:
+            inside = verdict > 0
+            self._flip(key, abs(verdict))
+        else:
+            inside = False
+            # No timer for who may not enter: a mark, so that it is looked at when they may.
+            self._flip(key, NEVER, marked=verdict > -NEVER and key not in self.unprompted)
+        before = self.memberships.get(key)
+        was_inside = before is not None and before.inside
+        if inside is was_inside and not (inside and key in self.announce):
+            return False
+        number = before.transitions + 1 if before else 1
+        entered_ms = before.entered_at_ms if before and was_inside else now_ms
+        exited_ms = now_ms if not inside else before.exited_at_ms if before else 0
+        if self.memberships is self.profile.memberships:
+            self.memberships = self.view.memberships = dict(self.profile.memberships)
+        self.memberships[key] = Membership(inside, entered_ms, exited_ms, number)
+        self.changes.append(Entered(key, number) if inside else Exited(key, number))
+        return inside is not was_inside
+
+    def _flip(self, key: str, instant: int, marked: bool = False) -> None:
+        wanted = None if instant == NEVER and not marked else instant
+        if self.flips.get(key) == wanted:
+            return
+        if self.flips is self.profile.flips:
+            self.flips = dict(self.profile.flips)
+        if wanted is None:
+            del self.flips[key]
+        else:
+            self.flips[key] = wanted
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values of a trait are the same to who reads JSON: 1 is not true."""
+    return bool(one == other) and (type(one) is bool) is (type(other) is bool)
+
+
+# ---- identifiers -------------------------------------------------------------------------------
+def standing(plan: Plan, ids: Iterable[ExternalId]) -> int:
+    """Return KNOWN for who may be in any audience, ANONYMOUS, or NOBODY (audiences B1)."""
+    found = NOBODY
+    for id in ids:
+        if id.type in plan.eligible:
+            return KNOWN
+        if id.type == "anonymous_id":
+            found = ANONYMOUS
+    return found
+
+
+def identified(plan: Plan, before: Iterable[ExternalId], profile: Profile) -> tuple[str, ...]:
+    """Return the computations to look at again because the person's identifiers changed (B1).
+
+    ``before`` are the identifiers from before; () for a new person. Nothing, unless the person may
+    now be in audiences that were closed before, or the reverse.
+    """
+    old, new = standing(plan, before), standing(plan, profile.ids)
+    if old == new:
+        return ()
+    prompted = (*sorted(profile.flips), *sorted(profile.memberships))
+    if new == NOBODY:
+        return prompted
+    return (*(plan.unprompted_anonymous if new == ANONYMOUS else plan.unprompted), *prompted)
+
+
+# ---- definitions ---------------------------------------------------------------------------------
+def rebuild(plan: Plan, leaves: Collection[bytes], events: Iterable[Seen]) -> dict[bytes, Any]:
+    """Return the states of these leaves after a person's whole history, in whatever order (B3).
+
+    A leaf that no event concerns is not in the result.
+    """
+    states = Memory()
+    for seen in events:
+        group = plan.events.get(seen.name)
+        for leaf in asked(group, seen) if group else ():
+            if leaf.id in leaves and leaf.match.takes(seen):
+                after = leaf.add(states.get(leaf.id), seen, seen.at_ms)
+                if after is not None:
+                    states.put(leaf.id, after)
+    return states.rows
+
+
+def forget(profile: Profile, changes: Changes) -> Profile:
+    """Return the profile without the results of computations that are gone."""
+    if not changes.gone:
+        return profile
+    gone = frozenset(changes.gone)
+    return replace(
+        profile,
+        computed={key: value for key, value in profile.computed.items() if key not in gone},
+        memberships={key: value for key, value in profile.memberships.items() if key not in gone},
+        flips={key: value for key, value in profile.flips.items() if key not in gone},
+    )
+
+
+class Memory:
+    """States in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Any] = {}
+
+    def get(self, leaf_id: bytes) -> Any:
+        """Return the state, or None."""
+        return self.rows.get(leaf_id)
+
+    def put(self, leaf_id: bytes, value: Any) -> None:
+        """Keep a state."""
+        self.rows[leaf_id] = value
+
+    def delete(self, leaf_id: bytes) -> None:
+        """Forget a state."""
+        self.rows.pop(leaf_id, None)

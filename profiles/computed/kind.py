@@ -1,0 +1,50 @@
+"""What a kind of computed trait is made of.
+
+A kind folds events into a small state. The state is the same in whatever order events come, and
+two states unite into that of all their events, so late events and merges need no second look
+(audiences T8). With a window the events themselves are kept, and those that count are folded.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+Order = tuple[int, str]
+"""An event's place in time: timestamp and messageId."""
+Entry = tuple[int, str, Any]
+"""An event kept for a window: timestamp, messageId, value."""
+
+
+class Kind(Struct, frozen=True):
+    """A kind of computed trait."""
+
+    name: str
+    take: Callable[[Any], Any]
+    """The value at the property, made ready to be kept; None: it does not count."""
+    add: Callable[[Any, Any, Order], Any]
+    """(state or None, value, order) -> state; returns the same object when nothing changes."""
+    unite: Callable[[Any, Any], Any]
+    """(state, state) -> the state of the events of both."""
+    result: Callable[[Any, int], Any]
+    """(state, min_frequency) -> the trait's value; None when there is none."""
+    empty: Any = None
+    """The value over no event."""
+    newest: Callable[[Entry], Any] | None = None
+    """For kinds that need, within a window, only the newest event of each key: the key."""
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value that every format of ours can hold.
+
+    Whole numbers over 64 bits become floats, whole floats become whole numbers.
+    """
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        return float(value) if abs(value) < 10**308 else None
+    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
+        return int(value)
+    if type(value) is list:
+        return [storable(item) for item in value]
+    if type(value) is dict:
+        return {key: storable(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,23 @@
+"""Computed trait `min`: the smallest number at the property; what is no number is passed over."""
+
+from typing import Any
+
+from events.operators import number
+from profiles.computed.kind import Kind, Order, storable
+
+Figure = int | float
+
+
+def take(value: Any) -> Figure | None:
+    """Return the number, if it is one."""
+    figure: Figure | None = storable(number(value))
+    return figure
+
+
+def add(state: Figure | None, value: Figure, _order: Order) -> Figure:
+    """Keep the smallest."""
+    return value if state is None else min(state, value)
+
+
+KIND = Kind("min", take=take, add=add, unite=lambda one, other: min(one, other),
+            result=lambda state, _frequency: state)
