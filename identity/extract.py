@@ -22,7 +22,7 @@ class Trace(Struct):
     raw: dict[Id, str] = {}
     """The value as first sent, of candidates that normalisation changed."""
     dropped: list[tuple[str, str, str]] = []
-    """(reason, type, value) of what was blocked (`value_blocked`) or ignored (`external_id_...`)."""
+    """(reason, type, value) of what was blocked (`value_blocked`), ignored (`external_id_...`)."""
 
 
 def candidates(

@@ -268,13 +268,14 @@ class Settings:
         self.targeted = identity.demotion == "targeted"
         self.auto_add_types = identity.auto_add_types
         self.order: dict[str, str] = {
-            name: f"\0{place:04d}" for place, name in enumerate(identity.order)
+            name: f"\0{place:06d}" for place, name in enumerate(identity.order)
         }
         """Type -> what it is ordered by, where that is not its name."""
         names = [name for name in BUILT_IN if name not in LEGACY or name in identity.types]
         custom = [name for name in sorted(identity.types) if name not in BUILT_IN]
         self.kinds: dict[str, Kind] = {name: _kind(identity, name) for name in (*names, *custom)}
         """The types configured or known by default."""
+        self.configured = tuple(sorted(identity.types))
         self._loose = {"phone": _kind(identity, "phone")}
         for name in identity.blocked:
             if name not in self.kinds:
@@ -326,7 +327,7 @@ class Settings:
 
     def ranks(self, seen: Iterable[str] = ()) -> dict[str, int]:
         """Return the rank of each type configured or in ``seen``, from 1. Rule: identity R1-R3."""
-        names = {*self.kinds, *self.order, *seen}
+        names = {*self.configured, *self.order, *seen}
         names.discard("group_id")
         ordered = self.ranked((name, "") for name in sorted(names))
         return {name: rank for rank, (name, _) in enumerate(ordered, 1)}
