@@ -108,6 +108,7 @@ class Runner:
         self._effects: list[tuple[str, Any]] = []
         self._tally: list[tuple[str, int]] = []
         self._stage = ""
+        self.redriving = False
         self._batch: list[tuple[int, bytes, list[Any] | None]] = []
         self._sunk: dict[str, list[tuple[int, Any]]] = {}
         self.get = self._overlay.get
@@ -231,7 +232,9 @@ class Runner:
         self.delete(POISON, key)
         self._done()
         item = self.codec.unpack(value, None).items[0]
+        self.redriving = True
         self._guarded(kind, item, Place(row.kind, row.offset, row.index), value, 0)
+        self.redriving = False
 
     def _run(self, stage: Stage, record: Any) -> None:
         """Handle a record and, depth first, all that follows from it."""

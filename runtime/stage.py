@@ -39,6 +39,10 @@ class State(Protocol):
 
     at_ms: int
     definitions: Any
+    position: int
+    """The offset of the record of the log that is being applied."""
+    redriving: bool
+    """The present event was set aside, and is taken up again."""
 
     def get(self, table: Table[T], key: bytes) -> T | None:
         """Return the row, or None."""
