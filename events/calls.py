@@ -145,6 +145,10 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
         if kind is None:
             return _UNKNOWN_TYPE
 
+    if None in call.values():
+        for key in _NULL_IS_ABSENT:
+            if key in call and call[key] is None:
+                del call[key]
     context = get("context")
     if context is None:
         context = dict(request.context)
@@ -160,47 +164,15 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
     elif request.integrations:
         integrations = {**request.integrations, **integrations}
 
-    user_id = get("userId", _ABSENT)
-    if user_id is None:
-        del call["userId"]
-        user_id = _ABSENT
-    anonymous_id = get("anonymousId", _ABSENT)
-    if anonymous_id is None:
-        del call["anonymousId"]
-        anonymous_id = _ABSENT
-    if user_id is not _ABSENT:
-        if type(user_id) is not str or not user_id:
-            return _USER_ID
-    elif anonymous_id is _ABSENT:
+    user_id = get("userId")
+    anonymous_id = get("anonymousId")
+    if user_id is None and anonymous_id is None:
         return _NO_ID
-    if anonymous_id is not _ABSENT and (type(anonymous_id) is not str or not anonymous_id):
+    if user_id is not None and (type(user_id) is not str or not user_id):
+        return _USER_ID
+    if anonymous_id is not None and (type(anonymous_id) is not str or not anonymous_id):
         return _ANONYMOUS_ID
-
-    if kind == "track":
-        event = get("event")
-        if type(event) is not str:
-            return _NO_EVENT if event is None else _EVENT
-        refused = _object(call, "properties", _PROPERTIES)
-        if refused is None and event == CONSENT_EVENT:
-            refused = _consent(context)
-    elif kind == "page" or kind == "screen":
-        refused = (
-            _object(call, "properties", _PROPERTIES)
-            or _text(call, "name", _NAME)
-            or _text(call, "category", _CATEGORY)
-        )
-    elif kind == "identify":
-        refused = _object(call, "traits", _TRAITS)
-    elif kind == "group":
-        refused = (
-            _GROUP_NEEDS
-            if get("groupId") is None
-            else _text(call, "groupId", _GROUP_ID) or _object(call, "traits", _TRAITS)
-        )
-    elif user_id is _ABSENT or get("previousId") is None:
-        refused = _ALIAS_NEEDS
-    else:
-        refused = _text(call, "previousId", _PREVIOUS_ID)
+    refused = _OWN_FIELDS[kind](call, context)
     if refused is not None:
         return refused
 
@@ -210,28 +182,7 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
     elif len(message_id) > MAX_MESSAGE_ID:
         return _MESSAGE_ID
 
-    received_at_ms = request.received_at_ms
-    sent_at = get("sentAt")
-    sent_at_ms = None if sent_at is None else parse(sent_at)
-    if sent_at_ms is not None:
-        call["sentAt"] = sent_at = stored(sent_at, sent_at_ms)  # type: ignore[arg-type]
-    elif request.sent_at_ms is not None:
-        sent_at_ms = request.sent_at_ms
-        call["sentAt"] = sent_at = request.sent_at
-    else:
-        call.pop("sentAt", None)
-    written = get("timestamp")
-    original_ms = None if written is None else parse(written)
-    if original_ms is not None:
-        call["originalTimestamp"] = stored(written, original_ms)  # type: ignore[arg-type]
-    elif sent_at_ms is not None:
-        original_ms = sent_at_ms
-        call["originalTimestamp"] = sent_at
-    else:
-        original_ms = received_at_ms
-        call["originalTimestamp"] = request.received_at
-    timestamp_ms = within(corrected(received_at_ms, sent_at_ms, original_ms))
-
+    timestamp_ms = _times(call, request)
     if (
         request.ip is not None
         and (request.client_side or context.get("direct") is True)
@@ -244,8 +195,6 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
     call["type"] = kind
     call["context"] = context
     call["integrations"] = integrations
-    call["timestamp"] = iso(timestamp_ms)
-    call["receivedAt"] = request.received_at
     call["projectId"] = request.project_id
     call["version"] = VERSION
     pop = call.pop
@@ -255,33 +204,93 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
     return Accepted(request.project_id, message_id, timestamp_ms, kind, _encode(call), call)
 
 
-_ABSENT: Any = msgspec.UNSET
+_NULL_IS_ABSENT = (
+    "userId", "anonymousId", "groupId", "previousId", "name", "category", "properties", "traits",
+    "context", "integrations", "timestamp", "sentAt",
+)  # fmt: skip
+
+
+def _times(call: dict[str, Any], request: RequestContext) -> int:
+    """Write the four instants of the stored event, return its timestamp (C-29, C-31, C-32)."""
+    received_at_ms = request.received_at_ms
+    sent_at = call.get("sentAt")
+    sent_at_ms = None if sent_at is None else parse(sent_at)
+    if sent_at_ms is not None:
+        call["sentAt"] = sent_at = stored(sent_at, sent_at_ms)  # type: ignore[arg-type]
+    elif request.sent_at_ms is not None:
+        sent_at_ms = request.sent_at_ms
+        call["sentAt"] = sent_at = request.sent_at
+    else:
+        call.pop("sentAt", None)
+    written = call.get("timestamp")
+    original_ms = None if written is None else parse(written)
+    if original_ms is not None:
+        call["originalTimestamp"] = stored(written, original_ms)  # type: ignore[arg-type]
+    elif sent_at_ms is not None:
+        original_ms = sent_at_ms
+        call["originalTimestamp"] = sent_at
+    else:
+        original_ms = received_at_ms
+        call["originalTimestamp"] = request.received_at
+    timestamp_ms = within(corrected(received_at_ms, sent_at_ms, original_ms))
+    call["timestamp"] = iso(timestamp_ms)
+    call["receivedAt"] = request.received_at
+    return timestamp_ms
+
+
+def _track(call: dict[str, Any], context: dict[str, Any]) -> Refused | None:
+    event = call.get("event")
+    if type(event) is not str:
+        return _NO_EVENT if event is None else _EVENT
+    if event == CONSENT_EVENT:
+        return _object(call, "properties", _PROPERTIES) or _consent(context)
+    return _object(call, "properties", _PROPERTIES)
+
+
+def _page(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:
+    return (
+        _object(call, "properties", _PROPERTIES)
+        or _text(call, "name", _NAME)
+        or _text(call, "category", _CATEGORY)
+    )
+
+
+def _identify(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:
+    return _object(call, "traits", _TRAITS)
+
+
+def _group(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:
+    if "groupId" not in call:
+        return _GROUP_NEEDS
+    return _text(call, "groupId", _GROUP_ID) or _object(call, "traits", _TRAITS)
+
+
+def _alias(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:
+    if "userId" not in call or "previousId" not in call:
+        return _ALIAS_NEEDS
+    return _text(call, "previousId", _PREVIOUS_ID)
+
+
+_OWN_FIELDS = {
+    "track": _track, "page": _page, "screen": _page, "identify": _identify, "group": _group,
+    "alias": _alias,
+}  # fmt: skip
 
 
 def _object(call: dict[str, Any], key: str, refused: Refused) -> Refused | None:
-    """Drop a null, cut what has too many keys, refuse what is no object."""
-    value = call.get(key, _ABSENT)
+    """Refuse what is there and no object; cut one that has too many keys (C-18)."""
+    value = call.get(key)
     if type(value) is dict:
         if len(value) > MAX_PROPERTIES:
             call[key] = dict(islice(value.items(), MAX_PROPERTIES))
         return None
-    if value is _ABSENT:
-        return None
-    if value is None:
-        del call[key]
-        return None
-    return refused
+    return None if value is None else refused
 
 
 def _text(call: dict[str, Any], key: str, refused: Refused) -> Refused | None:
-    """Drop a null, refuse what is no string or empty."""
-    value = call.get(key, _ABSENT)
-    if value is _ABSENT or (type(value) is str and value):
-        return None
-    if value is None:
-        del call[key]
-        return None
-    return refused
+    """Refuse what is there and no string, or empty."""
+    value = call.get(key)
+    return None if value is None or (type(value) is str and value) else refused
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

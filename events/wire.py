@@ -90,14 +90,14 @@ def _batch(body: bytes) -> Batch | None:
 
 
 def decode_value(raw: Raw) -> Any:
-    """Return what a field of the batch holds; None when it holds what cannot be kept.
+    """Return what a field of the batch holds; a Refused when it holds what cannot be kept.
 
     Raises Malformed.
     """
     if raw is _NULL:
         return None
     wrapped = decode_call(b'{"_":' + bytes(raw) + b"}")
-    return None if isinstance(wrapped, Refused) else wrapped["_"]
+    return wrapped if isinstance(wrapped, Refused) else wrapped["_"]
 
 
 def decode_call(

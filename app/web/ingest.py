@@ -1,24 +1,21 @@
 """The tracking API: what SDKs send is checked, made durable, and only then answered 200 (collect).
 
 A request is decoded, its calls become stored events (`events.calls`), and one append to the log
-carries them all. What is refused is counted by reason and leaves no other trace: no event text
-reaches a log line, an answer or a counter's name.
+carries them all. What is refused is counted by reason and leaves no other trace: no text of an
+event reaches a log line, an answer or a counter's name.
 """
 
-import asyncio
 import base64
-import binascii
 import ipaddress
-import math
 import secrets
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-import msgspec
 from aiohttp import hdrs, web
-from msgspec import Raw, Struct
+from msgspec import Struct
 
+from app.web import answers, bodies
+from app.web.bodies import Fault, Held, Room
 from app.web.refusals import UNKNOWN, Refusals
 from events.calls import Accepted, Refused, RequestContext, accept, request_context
 from events.wire import (
@@ -35,10 +32,7 @@ SINGLE_BYTES: Final = 32 * 1024
 BATCH_BYTES: Final = 500 * 1024
 BATCH_ITEMS: Final = 2_500
 SPREAD_BYTES: Final = 4 * 1024 * 1024
-"""What a batch's shared context and integrations may add to all of its calls together."""
-READ_SECONDS: Final = 20.0
-HELD_BYTES: Final = 64 * 1024 * 1024
-"""Request bodies in memory at one time: being read, or waiting until they are durable."""
+"""What the context and integrations of a batch may add to all of its items together."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -46,7 +40,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Overloaded(Exception):
     """The log cannot take more now; come back in ``retry_after_s``."""
 
-    def __init__(self, retry_after_s: float = 1.0) -> None:
+    def __init__(self, retry_after_s: float = 1) -> None:
         """Say when."""
         super().__init__(f"overloaded, retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
@@ -55,9 +49,9 @@ class Overloaded(Exception):
 class NotDurable(Exception):
     """The calls could not be made durable: none of them was accepted."""
 
-    def __init__(self, retry_after_s: float = 1.0) -> None:
+    def __init__(self, retry_after_s: float = 1) -> None:
         """Say when to try again."""
-        super().__init__("not durable")
+        super().__init__(f"not durable, retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -77,44 +71,24 @@ class Intake(Protocol):
         """
 
 
-class _Answer(Exception):
-    """The request is refused as a whole, with this answer."""
-
-    def __init__(
-        self, status: int, code: str, message: str, *, retry_after_s: float = 0, close: bool = False
-    ) -> None:
-        super().__init__(code)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.retry_after_s = retry_after_s
-        self.close = close
-
-
-class _Route(Struct, frozen=True):
-    """What a path decides."""
+class Route(Struct, frozen=True):
+    """What a path decides: the call (None: a batch), and whether its senders are clients."""
 
     type: str | None
-    """The call; None: a batch."""
     client: bool
 
 
 _CALLS = ("identify", "track", "page", "screen", "group", "alias")
-_ROUTES = {
-    **{f"/v1/{call}": _Route(call, client=False) for call in _CALLS},
-    **{f"/v1/{call[0]}": _Route(call, client=True) for call in _CALLS},
-    "/v1/batch": _Route(None, client=False),
-    "/v1/b": _Route(None, client=True),
-    "/v1/import": _Route(None, client=False),
+ROUTES: Final = {
+    **{f"/v1/{call}": Route(call, client=False) for call in _CALLS},
+    **{f"/v1/{call[0]}": Route(call, client=True) for call in _CALLS},
+    "/v1/batch": Route(None, client=False),
+    "/v1/b": Route(None, client=True),
+    "/v1/import": Route(None, client=False),
 }
 
-_SUCCESS: Final = b'{"success":true}'
-_METHODS = "GET, POST, OPTIONS"
-_ALLOWED_HEADERS = "authorization, content-type, x-retry-count"
-_PREFLIGHT_SECONDS = "7200"
 _TYPES = frozenset(("", "application/json", "text/plain"))
-_encode = msgspec.json.Encoder().encode
-_GZIP = b"\x1f\x8b"
+_ITEM_TOO_LARGE = Refused("event_too_large", f"the item has more than {SINGLE_BYTES} bytes")
 
 
 def add_routes(
@@ -122,25 +96,26 @@ def add_routes(
     intake: Intake,
     *,
     refusals: Refusals | None = None,
-    proxies: tuple[Network, ...] = (),
-    held_bytes: int = HELD_BYTES,
-    read_seconds: float = READ_SECONDS,
+    proxies: Sequence[Network] = (),
+    held_bytes: int = bodies.HELD_BYTES,
+    read_seconds: float = bodies.READ_SECONDS,
 ) -> None:
-    """Serve the tracking API on ``app``.
+    """Serve the tracking API on ``app``; start that with `app.web.server.start`.
 
-    ``proxies``: networks whose X-Forwarded-For is believed (C-30); none by default.
+    ``proxies``: networks whose X-Forwarded-For is believed; ``held_bytes``: memory for all bodies
+    at a time, over it the answer is 429; ``read_seconds``: a body must have arrived by then.
     """
     tracking = Tracking(
         intake,
-        refusals if refusals is not None else Refusals(),
-        proxies=proxies,
-        held_bytes=held_bytes,
+        Refusals() if refusals is None else refusals,
+        proxies=tuple(proxies),
+        room=Room(held_bytes),
         read_seconds=read_seconds,
     )
-    for path, route in _ROUTES.items():
+    for path, route in ROUTES.items():
         handler = tracking.handler(route)
         app.router.add_route("*", path, handler)
-        app.router.add_route("*", path + "/", handler)
+        app.router.add_route("*", f"{path}/", handler)
 
 
 class Tracking:
@@ -151,169 +126,134 @@ class Tracking:
         intake: Intake,
         refusals: Refusals,
         *,
-        proxies: tuple[Network, ...] = (),
-        held_bytes: int = HELD_BYTES,
-        read_seconds: float = READ_SECONDS,
+        proxies: tuple[Network, ...],
+        room: Room,
+        read_seconds: float,
     ) -> None:
         """Send what is accepted to ``intake``, count the rest in ``refusals``."""
-        self.held = 0
-        """Bytes of bodies in memory now."""
         self._intake = intake
         self._refusals = refusals
         self._proxies = proxies
-        self._held_bytes = held_bytes
+        self._room = room
         self._read_seconds = read_seconds
 
-    def handler(self, route: _Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Return the handler of one path."""
 
         async def handle(request: web.Request) -> web.Response:
             if request.method == hdrs.METH_POST:
                 return await self._post(request, route)
             if request.method == hdrs.METH_OPTIONS:
-                return _preflight(request)
-            fault = _Answer(405, "method_not_allowed", "send it by POST")
-            answer = _refusal(request, fault)
-            answer.headers[hdrs.ALLOW] = "POST, OPTIONS"
-            return answer
+                return answers.preflight(request)
+            return answers.refusal(request, Fault(405, "method_not_allowed", "send it by POST"))
 
         return handle
 
-    async def _post(self, request: web.Request, route: _Route) -> web.Response:
-        held = _Held(self)
+    async def _post(self, request: web.Request, route: Route) -> web.Response:
+        held = Held(self._room)
         try:
-            if "X-Retry-Count" in request.headers:
-                self._count_retry(request.headers["X-Retry-Count"])
-            _check_type(request)
-            limit = SINGLE_BYTES if route.type is not None else BATCH_BYTES
-            body = await self._read(request, limit, held)
-            received_at_ms = self._intake.now_ms()
-            calls = self._accept(request, route, body, received_at_ms)
-            if calls:
-                await self._intake.append(received_at_ms, calls)
-                self._refusals.accepted += len(calls)
-        except _Answer as fault:
-            self._refusals.request(fault.code)
-            return _refusal(request, fault)
+            await self._take(request, route, held)
+        except Fault as fault:
+            return self._refuse(request, fault)
         except Malformed as error:
-            self._refusals.request("malformed_json")
-            return _refusal(request, _Answer(400, "malformed_json", f"malformed JSON: {error}"))
+            return self._refuse(request, Fault(400, "malformed_json", f"malformed JSON: {error}"))
         except Overloaded as error:
-            self._refusals.request("overloaded")
-            return _refusal(request, _overloaded(error.retry_after_s))
+            return self._refuse(request, bodies.overloaded(error.retry_after_s))
         except NotDurable as error:
-            self._refusals.request("not_durable")
-            return _refusal(request, _Answer(
-                503, "not_durable", "the calls could not be stored, send them again",
-                retry_after_s=error.retry_after_s,
-            ))
+            message = "the calls could not be stored, send them again later"
+            again = max(error.retry_after_s, 1)
+            return self._refuse(request, Fault(503, "not_durable", message, retry_after_s=again))
         finally:
             held.release()
-        return web.Response(body=_SUCCESS, headers=_headers(request))
+        return answers.success(request)
 
-    def _count_retry(self, text: str) -> None:
-        if text.isascii() and text.isdigit() and text.strip("0"):
-            self._refusals.retries += 1
+    def _refuse(self, request: web.Request, fault: Fault) -> web.Response:
+        self._refusals.request(fault.code)
+        return answers.refusal(request, fault)
 
-    # ---- the body --------------------------------------------------------------------------------
-    async def _read(self, request: web.Request, limit: int, held: "_Held") -> bytes:
-        """Return the body, inflated. Raises _Answer when it is too long, too slow or broken."""
-        packed = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
-        most = limit if not packed else limit + 4096
-        length = request.content_length
-        if length is not None and length > most:
-            raise _too_large(limit)
-        content = request.content
-        try:
-            if content.is_eof():
-                body = content.read_nowait()
-                held.take(len(body))
-            else:
-                async with asyncio.timeout(self._read_seconds):
-                    body = await _read_slowly(content, most, limit, held)
-        except TimeoutError:
-            raise _Answer(408, "too_slow", "the body did not arrive in time", close=True) from None
-        except (web.RequestPayloadError, ConnectionError):
-            raise _Answer(
-                400, "malformed_body", "the body is broken or ends too early", close=True
-            ) from None
-        if packed and body[:2] == _GZIP:
-            # so it is when the server was started without aiohttp's own inflating (app.web.server)
-            body = _inflated(body, limit)
-            held.take(len(body))
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
+    async def _take(self, request: web.Request, route: Route, held: Held) -> None:
+        """Return when what can be accepted is durable and the rest is counted."""
+        if "X-Retry-Count" in request.headers:
+            self._refusals.retry(request.headers["X-Retry-Count"])
+        _check_type(request)
+        limit = BATCH_BYTES if route.type is None else SINGLE_BYTES
+        body = await bodies.read(request, limit, held, self._read_seconds)
+        received_at_ms = self._intake.now_ms()
+        read = self._single if route.type is not None else self._batch
+        accepted = read(request, route, body, received_at_ms)
+        if accepted:
+            await self._intake.append(received_at_ms, accepted)
+            self._refusals.accepted += len(accepted)
 
-    # ---- the calls -------------------------------------------------------------------------------
-    def _accept(
-        self, request: web.Request, route: _Route, body: bytes, received_at_ms: int
+    # ---- from a body to stored events ------------------------------------------------------------
+    def _single(
+        self, request: web.Request, route: Route, body: bytes, received_at_ms: int
     ) -> list[Accepted]:
-        """Return the stored events; what is refused is counted. Raises _Answer and Malformed."""
-        key = _basic_key(request.headers.get(hdrs.AUTHORIZATION))
-        if route.type is not None:
-            call = decode_call(body)
-            if call is NOT_AN_OBJECT:
-                raise Malformed("the body must be an object")
-            if key is None and isinstance(call, dict):
-                key = call.get("writeKey")
-            known = self._known(key, 1)
-            if known is None:
-                return []
-            context = self._context(request, route, known, received_at_ms)
-            return self._all(known, [call], context)
-        batch, marked = decode_batch(body)
-        raws: list[Raw] = (batch.batch or []) if batch is not None else []
-        items = [bytes(raw) for raw in raws[:BATCH_ITEMS]]
-        if key is None and batch is not None:
-            key = decode_value(batch.write_key)
-            if not isinstance(key, str) and items:
-                first = decode_call(items[0], marked=marked)
-                key = first.get("writeKey") if isinstance(first, dict) else None
-        known = self._known(key, len(raws) or 1)
-        mobile = known is not None and known.source.type == "mobile"
-        if len(body) > SINGLE_BYTES and not mobile:
-            for item in items:
-                if len(item) > SINGLE_BYTES:
-                    raise _Answer(400, "event_too_large", f"Exceed payload limit of {SINGLE_BYTES}"
-                                  " bytes for an item of a batch")
+        call = decode_call(body)
+        if call is NOT_AN_OBJECT:
+            raise Malformed("the body must be an object")
+        known = self._source(request, _own_key(call), 1)
         if known is None:
             return []
-        if batch is None:
-            self._refusals.call(known.key, "bad_request")
+        context = self._shared(request, route, known, received_at_ms)
+        return self._accept(known, [call], context)
+
+    def _batch(
+        self, request: web.Request, route: Route, body: bytes, received_at_ms: int
+    ) -> list[Accepted]:
+        batch, marked = decode_batch(body)
+        raws = (batch.batch or []) if batch is not None else []
+        items = [bytes(raw) for raw in raws[:BATCH_ITEMS]]
+        key = decode_value(batch.write_key) if batch is not None else None
+        if type(key) is not str and items:
+            key = _own_key(decode_call(items[0], marked=marked))
+        known = self._source(request, key, len(raws) or 1)
+        mobile = known is not None and known.source.type == "mobile"
+        if (
+            len(body) > SINGLE_BYTES
+            and not mobile
+            and any(len(item) > SINGLE_BYTES for item in items)
+        ):
+            raise bodies.too_large(SINGLE_BYTES)
+        if known is None:
             return []
-        if not raws:
-            self._refusals.call(known.key, "empty_batch")
+        if batch is None or not raws:
+            self._refusals.call(known.key, "bad_request" if batch is None else "empty_batch")
             return []
         if len(raws) > BATCH_ITEMS:
             self._refusals.call(known.key, "batch_limit_exceeded", len(raws) - BATCH_ITEMS)
-        spread = len(bytes(batch.context)) + len(bytes(batch.integrations))
-        if spread > SINGLE_BYTES or spread * len(items) > SPREAD_BYTES + len(items) * 8:
-            raise _Answer(400, "payload_too_large", "Exceed payload limit: context and integrations"
-                          " of the batch are too large to be stored with each of its items")
-        context = self._context(
-            request, route, known, received_at_ms,
+        shared_bytes = len(bytes(batch.context)) + len(bytes(batch.integrations))
+        if shared_bytes > SINGLE_BYTES or shared_bytes * len(items) > SPREAD_BYTES:
+            raise bodies.too_large(SINGLE_BYTES)
+        context = self._shared(
+            request,
+            route,
+            known,
+            received_at_ms,
             sent_at=decode_value(batch.sent_at),
             context=decode_value(batch.context),
             integrations=decode_value(batch.integrations),
         )
         numbers = long_numbers(body)
-        calls: list[dict[str, Any] | Refused] = []
-        for item in items:
-            if mobile and len(item) > SINGLE_BYTES:
-                calls.append(_TOO_LARGE)
-            else:
-                calls.append(decode_call(item, numbers=numbers, marked=marked))
-        accepted = self._all(known, calls, context)
-        if not accepted:
-            self._refusals.request("empty_batch_result")
-        elif len(accepted) < len(raws):
-            self._refusals.request("multi_user_error")
+        calls = [
+            _ITEM_TOO_LARGE
+            if mobile and len(item) > SINGLE_BYTES
+            else decode_call(item, numbers=numbers, marked=marked)
+            for item in items
+        ]
+        accepted = self._accept(known, calls, context)
+        if len(accepted) < len(raws):
+            self._refusals.request("multi_user_error" if accepted else "empty_batch_result")
         return accepted
 
-    def _known(self, key: object, calls: int) -> KnownSource | None:
+    def _source(self, request: web.Request, own_key: object, calls: int) -> KnownSource | None:
+        """Return whose calls these are; None, and all of them counted, when they are nobody's.
+
+        Rule: collect C-05, C-06.
+        """
+        key = _basic_key(request.headers.get(hdrs.AUTHORIZATION)) or own_key
         known = None
-        if isinstance(key, str):
+        if type(key) is str:
             known = self._intake.source_index().by_write_key.get(key)
         if known is None:
             self._refusals.call(UNKNOWN, "unknown_source", calls)
@@ -323,10 +263,10 @@ class Tracking:
             return None
         return known
 
-    def _context(
+    def _shared(
         self,
         request: web.Request,
-        route: _Route,
+        route: Route,
         known: KnownSource,
         received_at_ms: int,
         *,
@@ -344,106 +284,42 @@ class Tracking:
             sent_at=sent_at,
             context=context,
             integrations=integrations,
-            ip=self._peer(request),
+            ip=_peer(request, self._proxies),
         )
 
-    def _all(
+    def _accept(
         self, known: KnownSource, calls: list[dict[str, Any] | Refused], context: RequestContext
     ) -> list[Accepted]:
+        """Return the stored events, of equal messageIds the first valid one. Rule: collect C-35."""
         accepted: list[Accepted] = []
-        seen: set[str] = set()
+        ids: set[str] = set()
         for call in calls:
             result = accept(call, context) if type(call) is dict else call
-            if type(result) is not Accepted:
+            if type(result) is Refused:
                 self._refusals.call(known.key, result.code)
-            elif result.message_id in seen:
+            elif result.message_id in ids:
                 self._refusals.call(known.key, "duplicate")
             else:
-                seen.add(result.message_id)
+                ids.add(result.message_id)
                 accepted.append(result)
         return accepted
 
-    def _peer(self, request: web.Request) -> str | None:
-        """Return the client's IPv4 address; None when it has none. Rule: collect C-30."""
-        remote = request.remote
-        if self._proxies:
-            remote = _behind(remote, request.headers.getall("X-Forwarded-For", []), self._proxies)
-        return remote if remote is not None and ":" not in remote and remote else None
 
-
-class _Held:
-    """The bytes of one request's body that are in memory."""
-
-    __slots__ = ("_bytes", "_tracking")
-
-    def __init__(self, tracking: Tracking) -> None:
-        self._tracking = tracking
-        self._bytes = 0
-
-    def take(self, size: int) -> None:
-        """Count more of it. Raises _Answer when all bodies together are too many."""
-        tracking = self._tracking
-        tracking.held += size
-        self._bytes += size
-        if tracking.held > tracking._held_bytes:
-            raise _overloaded(1.0)
-
-    def release(self) -> None:
-        """It is gone."""
-        self._tracking.held -= self._bytes
-        self._bytes = 0
-        assert self._tracking.held >= 0
-
-
-async def _read_slowly(
-    content: Any, most: int, limit: int, held: _Held
-) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while not content.at_eof():
-        chunk = await content.readany()
-        size += len(chunk)
-        held.take(len(chunk))
-        if size > most:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _inflated(body: bytes, limit: int) -> bytes:
-    """Return the body without gzip, of which it may have several members.
-
-    Never makes more than ``limit`` bytes and one. Rule: collect C-10.
-    """
-    chunks: list[bytes] = []
-    room = limit + 1
-    while body:
-        inflate = zlib.decompressobj(wbits=31)
-        try:
-            chunk = inflate.decompress(body, room)
-        except zlib.error:
-            raise _Answer(400, "malformed_body", "the gzip of the body is broken") from None
-        chunks.append(chunk)
-        room -= len(chunk)
-        if room <= 0:
-            raise _too_large(limit)
-        if not inflate.eof:
-            raise _Answer(400, "malformed_body", "the gzip of the body ends too early")
-        body = inflate.unused_data
-    return b"".join(chunks)
-
-
+# ---- what the headers say ------------------------------------------------------------------------
 def _check_type(request: web.Request) -> None:
+    """Raise Fault for a body that does not claim to be JSON. Rule: collect C-09."""
     header = request.headers.get(hdrs.CONTENT_TYPE, "")
     if header in _TYPES or header.partition(";")[0].strip().lower() in _TYPES:
         return
-    raise _Answer(
-        400, "unsupported_content_type", "send JSON as application/json or text/plain"
-    )
+    message = "send JSON, with Content-Type application/json or text/plain"
+    raise Fault(400, "unsupported_content_type", message)
 
 
 def _basic_key(header: str | None) -> str | None:
-    """Return the write key of a Basic header; None when there is none. Rule: collect C-02, C-04."""
+    """Return the write key of a Basic header, colon or not; None when there is none.
+
+    Rule: collect C-02.
+    """
     if header is None:
         return None
     scheme, _, rest = header.strip().partition(" ")
@@ -452,92 +328,36 @@ def _basic_key(header: str | None) -> str | None:
     rest = rest.strip()
     try:
         decoded = base64.b64decode(rest + "=" * (-len(rest) % 4), validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
+    except ValueError:  # binascii.Error and UnicodeDecodeError are such
         return None
     return decoded.partition(":")[0].strip() or None
 
 
-def _behind(
-    remote: str | None, forwarded: list[str], proxies: tuple[Network, ...]
-) -> str | None:
-    """Return the last address of the chain that is no configured proxy."""
+def _own_key(call: dict[str, Any] | Refused) -> object:
+    return call.get("writeKey") if type(call) is dict else None
+
+
+def _peer(request: web.Request, proxies: tuple[Network, ...]) -> str | None:
+    """Return the sender's IPv4 address; None when it has none, or none that can be believed.
+
+    Rule: collect C-30.
+    """
+    remote = request.remote
+    if not proxies and remote and ":" not in remote:
+        return remote
+    forwarded = request.headers.getall("X-Forwarded-For", ()) if proxies else ()
     chain = [part.strip() for header in forwarded for part in header.split(",")]
-    address = remote
     while True:
         try:
-            parsed = ipaddress.ip_address(address or "")
+            address = ipaddress.ip_address(remote or "")
         except ValueError:
             return None
-        if not any(parsed in network for network in proxies) or not chain:
-            return str(parsed)
-        address = chain.pop()
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if not chain or not any(address in network for network in proxies):
+            return str(address) if address.version == 4 else None
+        remote = chain.pop()
 
 
 def _new_message_id() -> str:
     return f"api-{secrets.token_hex(16)}"
-
-
-_TOO_LARGE = Refused("event_too_large", f"the item has more than {SINGLE_BYTES} bytes")
-
-
-# ---- answers -------------------------------------------------------------------------------------
-def _too_large(limit: int) -> _Answer:
-    return _Answer(400, "payload_too_large", f"Exceed payload limit of {limit} bytes")
-
-
-def _overloaded(retry_after_s: float) -> _Answer:
-    return _Answer(
-        429, "overloaded", "too much is being sent now, send it again later",
-        retry_after_s=max(retry_after_s, 1),
-    )
-
-
-def _origin(request: web.Request) -> str:
-    """Return what the browser may know; only plain text is echoed."""
-    origin = request.headers.get(hdrs.ORIGIN, "")
-    return origin if origin and _plain(origin) else "*"
-
-
-def _plain(text: str) -> bool:
-    return len(text) <= 2048 and text.isascii() and text.isprintable()
-
-
-def _headers(request: web.Request) -> dict[str, str]:
-    return {
-        hdrs.CONTENT_TYPE: "application/json",
-        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: _origin(request),
-        hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS: "true",
-        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "Retry-After, X-RateLimit-Reset",
-        hdrs.VARY: "Origin",
-    }
-
-
-def _preflight(request: web.Request) -> web.Response:
-    """Return the answer to a browser that asks first. Rule: collect C-11."""
-    asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
-    headers = _headers(request)
-    del headers[hdrs.CONTENT_TYPE]
-    headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
-    headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
-        asked if asked and _plain(asked) else _ALLOWED_HEADERS
-    )
-    headers[hdrs.ACCESS_CONTROL_MAX_AGE] = _PREFLIGHT_SECONDS
-    headers[hdrs.VARY] = "Origin, Access-Control-Request-Headers"
-    return web.Response(status=200, headers=headers)
-
-
-def _refusal(request: web.Request, fault: _Answer) -> web.Response:
-    headers = _headers(request)
-    if fault.retry_after_s:
-        seconds = str(max(1, math.ceil(fault.retry_after_s)))
-        headers[hdrs.RETRY_AFTER] = seconds
-        if fault.status == 429:
-            headers["X-RateLimit-Reset"] = seconds
-    answer = web.Response(
-        status=fault.status,
-        body=_encode({"code": fault.code, "message": fault.message}),
-        headers=headers,
-    )
-    if fault.close:
-        answer.force_close()
-    return answer

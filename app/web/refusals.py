@@ -31,6 +31,11 @@ class Refusals:
         """Count a request."""
         self.requests[reason] = self.requests.get(reason, 0) + 1
 
+    def retry(self, count: str) -> None:
+        """Count a request that says how many came before it. Rule: collect C-13."""
+        if count.isascii() and count.isdigit() and count.strip("0"):
+            self.retries += 1
+
     def by_reason(self) -> Mapping[str, int]:
         """Return reason -> calls refused, over all sources."""
         result: dict[str, int] = {}
