@@ -133,7 +133,7 @@ class Server:
                 known = ", ".join(sorted(self._handlers))
                 raise CommandRefused(f'there is no command "{request.command}"; there are: {known}')
             return msgspec.json.encode(_Answer(True, await handler(request.args)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return msgspec.json.encode(_Answer(False, error=f"not a request: {error}"))
         except CommandRefused as error:
             return msgspec.json.encode(_Answer(False, error=str(error)))

@@ -553,7 +553,7 @@ class Transport(base.Transport):
             log.files.close(handle)
         try:
             kept = msgspec.json.decode(data, type=_Committed)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return {}  # a hint only: everything that is kept is delivered again
         return kept.groups.get(group, {}) if kept.log == log.identity else {}
 

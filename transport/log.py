@@ -60,7 +60,7 @@ class LogCorrupt(LogRefused):
         super().__init__(
             f"{file}: byte {position}: record {offset}: {why}; this is damage, not an interrupted "
             f"write: {lost}; put the file back from a copy, or give up what is lost with "
-            "`python -m transport.mend PATH-OF-THE-LOG`"
+            f"`python -m transport.mend {file.partition('/topics/')[0].removesuffix('/log.json')}`"
         )
         self.file = file
         self.position = position
@@ -263,7 +263,9 @@ class Log:
                 files.sync_dir(part.folder)
                 part.end = found.base
                 return False
-            logger.warning(
+            torn = read(size - position, position)
+            logger.log(
+                logging.INFO if segment.begins_seal(torn) else logging.WARNING,
                 "%s: byte %d: the last write was interrupted: cut %d bytes, the log goes on with "
                 "record %d",
                 found.path, position, size - position, offset,
@@ -617,14 +619,19 @@ class Log:
                     handle, part.handle = part.handle, -1
                     with contextlib.suppress(OSError):  # its fate is known
                         files.close(handle)
-                if part.segments and not part.roll:
+                fresh = f"{part.folder}/{part.durable:020}.seg"
+                known = bool(part.segments) and part.segments[-1].path == fresh
+                if not known and files.exists(fresh):
+                    files.unlink(fresh)  # it was begun by the round that failed
+                    files.sync_dir(part.folder)
+                if part.segments:
                     handle = files.open(part.segments[-1].path)
                     try:
                         files.truncate(handle, part.segments[-1].size)
                         files.sync(handle)
                     finally:
                         files.close(handle)
-                    part.roll = True
+                part.roll = True
             if self._full:
                 self._probe()
         except OSError:
@@ -852,13 +859,15 @@ class _Header(msgspec.Struct):
 
 
 def _make_folders(files: Files, path: str) -> None:
-    missing = []
-    while path and not files.exists(path):
-        missing.append(path)
-        path = path.rpartition("/")[0]
-    for folder in reversed(missing):
-        files.mkdir(folder)
-        files.sync_dir(folder.rpartition("/")[0] or "/")
+    """Make the folder and what it lies in, durably, also what a killed process had made."""
+    if path == "/":
+        return
+    parent = path.rpartition("/")[0] or "/"
+    _make_folders(files, parent)
+    if not files.exists(path):
+        files.mkdir(path)
+    with contextlib.suppress(PermissionError):  # not a folder that we could have made
+        files.sync_dir(parent)
 
 
 def _lock(files: Files, path: str) -> int:
@@ -883,7 +892,7 @@ def _identity(files: Files, path: str, make: Callable[[], str]) -> str:
             files.close(handle)
         try:
             head = msgspec.json.decode(data, type=_Header)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogCorrupt(name, 0, 0, str(error), "the identity of the log") from error
         if head.format > FORMAT:
             raise LogRefused(_newer(name, head.format))

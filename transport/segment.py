@@ -115,6 +115,11 @@ def seal(offset: int, position: int, start: int) -> bytes:
     return head + SUM.pack(digest(head, start))
 
 
+def begins_seal(torn: bytes) -> bool:
+    """Return whether this, at a segment's end, can only have been a seal: no record is lost."""
+    return len(torn) <= SEAL_SIZE and torn[:4] == _SEAL[: len(torn)]
+
+
 def units(read: Read, size: int, start: int, position: int, offset: int) -> Iterator[Unit]:
     """Yield what stands from ``position`` on, where record ``offset`` is expected, up to ``size``.
 
