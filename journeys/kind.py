@@ -33,13 +33,14 @@ class Wait(Struct, frozen=True):
 
 
 class Go(Struct, frozen=True):
-    """Go on to ``next`` by ``branch`` (empty: there is but one way).
+    """Go on to ``next``. ``way`` is what it is counted as: ``branch:NAME``, ``timeout``, ``else``;
+    empty: there is but one way.
 
     ``remember``: the name under which the event that caused it enters the context; empty: not.
     """
 
     next: str
-    branch: str = ""
+    way: str = ""
     remember: str = ""
 
 
@@ -47,7 +48,7 @@ class Again(Struct, frozen=True):
     """Stay, with the timer set anew (H5)."""
 
     until_ms: int
-    branch: str
+    way: str
     remember: str
 
 
@@ -141,6 +142,7 @@ class StepKind(Struct, frozen=True):
     ready: Callable[[Setting, str, Any, str], Step]
     """(setting, step id, definition, next) -> the step ready for use."""
     problems: Callable[[Any, References], list[Trouble]]
+    branches: bool = False
+    """Whether it goes on by branches of its own, ``edges``, rather than by ``next``."""
     edges: Callable[[Any], list[Edge]] = nothing
-    """Its branches; none: it goes on by ``next``."""
     reads: Callable[[Any], list[Read]] = nothing

@@ -42,8 +42,8 @@ Count = tuple[str, str, str, str]
 Of a journey: ``entered`` = in progress + ``completed`` + ``exited`` + ``merged_duplicate`` +
 ``expired`` + ``stopped`` (the version is gone); ``exit:EVENT``; ``refused:`` and ``no_key``,
 ``too_old``, ``once``, ``instances_limit``, ``rate_limited``.
-Of a step: ``arrived`` - ``left`` = waiting there; ``branch:NAME``, ``restarted``, ``exited``,
-``sent``, ``payload_too_large``.
+Of a step: ``arrived`` - ``left`` = waiting there; the ways taken, ``branch:NAME``, ``timeout``
+or ``else``; ``restarted``, ``exited``, ``sent``, ``payload_too_large``.
 """
 
 
@@ -317,7 +317,7 @@ class _Turn:
             context = {**context, move.remember: event.properties}
         now = replace(instance, context=context, last_message_id=event.message_id)
         if isinstance(move, Again):
-            self._count(journey, instance.step, f"branch:{move.branch}")
+            self._count(journey, instance.step, move.way)
             self._count(journey, instance.step, "restarted")
             self._wait(replace(now, restarts=now.restarts + 1), move.until_ms, instance)
         else:
@@ -327,8 +327,8 @@ class _Turn:
     def _go(self, now: Instance, move: Go, stored: Instance) -> None:
         """Leave the step that an instance is in."""
         journey = self._version(now)
-        if move.branch:
-            self._count(journey, now.step, f"branch:{move.branch}")
+        if move.way:
+            self._count(journey, now.step, move.way)
         self._count(journey, now.step, "left")
         self._arrive(journey, now, move.next, stored)
 
@@ -349,22 +349,26 @@ class _Turn:
                 self.sends += move.sends
                 for what in move.counts:
                     self._count(journey, step, what)
-            elif move.branch:
-                self._count(journey, step, f"branch:{move.branch}")
+            elif move.way:
+                self._count(journey, step, move.way)
             self._count(journey, step, "left")
             step = move.next
         self._count(journey, "", "completed")
-        self.instances.remove(stored)
+        del self.instances[_place(self.instances, stored)]
 
     def _wait(self, now: Instance, until_ms: int, stored: Instance) -> None:
         due_ms = min(until_ms, now.entered_at_ms + LIFE_MS)
-        self.instances[self.instances.index(stored)] = replace(now, due_ms=due_ms)
+        self.instances[_place(self.instances, stored)] = replace(now, due_ms=due_ms)
 
     def _end(self, instance: Instance, what: str) -> None:
         """Take an instance out and count how it ended."""
-        self.instances.remove(instance)
+        del self.instances[_place(self.instances, instance)]
         self.counts.append((instance.journey, instance.version, instance.step, "left"))
         self.counts.append((instance.journey, instance.version, "", what))
 
     def _count(self, journey: Ready, step: str, what: str) -> None:
         self.counts.append((journey.key, journey.version, step, what))
+
+
+def _place(instances: list[Instance], wanted: Instance) -> int:
+    return next(place for place, one in enumerate(instances) if one is wanted)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from events.durations import millis
 from events.event import Seen
@@ -156,7 +157,8 @@ def _exits(setting: Setting, journey: Journey) -> dict[str, tuple[Exit, ...]]:
     call = None
     if rules.send:
         event = rules.send.event or f"{journey.name or setting.journey} exited"
-        call = send.call(setting, EXIT, rules.send, event, "exit")
+        names = tuple(sorted({*setting.names, *(rule.event for rule in rules.events)}))
+        call = send.call(replace(setting, names=names), EXIT, rules.send, event, "exit")
     found: dict[str, tuple[Exit, ...]] = {}
     for rule in rules.events:
         found[rule.event] = (*found.get(rule.event, ()), _exit(rule, journey, call))

@@ -69,7 +69,7 @@ class HoldUntil(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class _Branch(Struct, frozen=True):
-    name: str
+    way: str
     key: str | None
     filter: Filter
     next: str
@@ -87,7 +87,7 @@ class ReadyHold(Step):
         self._branches: dict[str, list[_Branch]] = {}
         for name, branch in sorted(hold.branches.items()):
             self._branches.setdefault(branch.event, []).append(_Branch(
-                name, branch.key or None, Filter(branch.where),
+                f"branch:{name}", branch.key or None, Filter(branch.where),
                 "" if branch.restart else branch.next or "",
                 setting.alias(branch.event, name),
             ))  # fmt: skip
@@ -109,10 +109,10 @@ class ReadyHold(Step):
             if not branch.filter.test(event.properties, event.context, now_ms):
                 continue
             if branch.next:
-                return Go(branch.next, branch.name, branch.alias)
+                return Go(branch.next, branch.way, branch.alias)
             if instance.restarts >= RESTARTS_LIMIT:
                 return Go(self._timeout, TIMEOUT)
-            return Again(now_ms + self._max_ms, branch.name, branch.alias)
+            return Again(now_ms + self._max_ms, branch.way, branch.alias)
         return None
 
 
@@ -179,4 +179,6 @@ def _implies(narrow: dict[str, Any], wide: dict[str, Any]) -> bool:
     return all(key in narrow and narrow[key] == wanted for key, wanted in wide.items())
 
 
-KIND = StepKind("hold_until", HoldUntil, ready=_ready, problems=_problems, edges=_edges)
+KIND = StepKind(
+    "hold_until", HoldUntil, ready=_ready, problems=_problems, branches=True, edges=_edges
+)

@@ -44,7 +44,7 @@ class ReadySplit(Step):
 
     def __init__(self, setting: Setting, split: Split) -> None:
         self._branches = [
-            (conditions.ready(branch.when, setting.names), Go(branch.next, branch.name))
+            (conditions.ready(branch.when, setting.names), Go(branch.next, f"branch:{branch.name}"))
             for branch in split.branches
         ]
         self._else = Go(split.else_, ELSE)
@@ -94,4 +94,6 @@ def _problems(split: Split, references: References) -> list[Trouble]:
     return found
 
 
-KIND = StepKind("split", Split, ready=_ready, problems=_problems, edges=_edges, reads=_reads)
+KIND = StepKind(
+    "split", Split, ready=_ready, problems=_problems, branches=True, edges=_edges, reads=_reads
+)
