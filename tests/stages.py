@@ -30,6 +30,8 @@ class MemoryState:
         """Start empty."""
         self.definitions = definitions
         self.at_ms = at_ms
+        self.position = 0
+        self.redriving = False
         self.rows: dict[bytes, dict[bytes, bytes]] = {}
         self.outs: list[Sent] = []
         self.counters: Counter[str] = Counter()
@@ -74,6 +76,7 @@ class MemoryState:
         """Let the stage handle one record; return what it sent, in order."""
         if at_ms is not None:
             self.at_ms = at_ms
+        self.position += 1
         before = len(self.outs)
         stage.handlers[type(record)](self, record)
         return self.outs[before:]
