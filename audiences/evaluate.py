@@ -12,7 +12,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from audiences.leaves import Leaf, States
+from audiences.leaves import Leaf
+from audiences.ledger import States
 from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Changes, Computation, Group, Plan, View
 from events.event import Seen
 from events.operators import NEVER
@@ -64,12 +65,8 @@ def observe(plan: Plan, seen: Seen, states: States) -> tuple[str, ...]:
         return ()
     touched: tuple[str, ...] = ()
     for leaf in asked(group, seen):
-        if leaf.match.takes(seen):
-            state = states.get(leaf.id)
-            after = leaf.add(state, seen, seen.at_ms)
-            if after is not state and after != state:
-                states.put(leaf.id, after)
-                touched += leaf.readers
+        if leaf.match.takes(seen) and leaf.record(states, seen, seen.at_ms):
+            touched += leaf.readers
     return touched
 
 
@@ -157,7 +154,7 @@ class _Pass:
     def _trait(self, computation: Computation) -> bool:
         key, leaf, now_ms = computation.key, computation.leaf, self.view.now_ms
         assert leaf is not None
-        value, until = leaf.value(self.view.states.get(leaf.id), now_ms)
+        value, until = leaf.value(self.view.states, now_ms)
         self._flip(key, until)
         before = self.computed.get(key)
         if before is None:
@@ -242,18 +239,16 @@ def identified(plan: Plan, before: Iterable[ExternalId], profile: Profile) -> tu
 
 # ---- definitions ---------------------------------------------------------------------------------
 def rebuild(plan: Plan, leaves: Collection[bytes], events: Iterable[Seen]) -> dict[bytes, Any]:
-    """Return the states of these leaves after a person's whole history, in whatever order (B3).
+    """Return the rows of these leaves after a person's whole history, in whatever order (B3).
 
-    A leaf that no event concerns is not in the result.
+    The rows of a leaf are those whose keys begin with its id: put them in place of what was there.
     """
     states = Memory()
     for seen in events:
         group = plan.events.get(seen.name)
         for leaf in asked(group, seen) if group else ():
             if leaf.id in leaves and leaf.match.takes(seen):
-                after = leaf.add(states.get(leaf.id), seen, seen.at_ms)
-                if after is not None:
-                    states.put(leaf.id, after)
+                leaf.record(states, seen, seen.at_ms)
     return states.rows
 
 
@@ -276,14 +271,14 @@ class Memory:
     def __init__(self) -> None:
         self.rows: dict[bytes, Any] = {}
 
-    def get(self, leaf_id: bytes) -> Any:
+    def get(self, key: bytes) -> Any:
         """Return the state, or None."""
-        return self.rows.get(leaf_id)
+        return self.rows.get(key)
 
-    def put(self, leaf_id: bytes, value: Any) -> None:
+    def put(self, key: bytes, value: Any) -> None:
         """Keep a state."""
-        self.rows[leaf_id] = value
+        self.rows[key] = value
 
-    def delete(self, leaf_id: bytes) -> None:
+    def delete(self, key: bytes) -> None:
         """Forget a state."""
-        self.rows.pop(leaf_id, None)
+        self.rows.pop(key, None)

@@ -5,30 +5,18 @@ states unite into that of all their events (audiences T8, identity 6). States ar
 leaf's id, which is a hash of the question: equal questions of several audiences share one state.
 """
 
-from bisect import insort
 from collections.abc import Callable
 from heapq import nlargest
-from typing import Any, Protocol
+from typing import Any
 
+from audiences.ledger import Ledger, States
 from events import paths
 from events.event import Seen
 from events.filters import Filter
 from events.operators import NEVER, Span, Verdict
+from profiles.computed.catalogue import KINDS
 from profiles.computed.kind import Kind
 from profiles.windows import Window, overlap
-
-
-class States(Protocol):
-    """The states of one profile's leaves. Values are frozen."""
-
-    def get(self, leaf_id: bytes) -> Any:
-        """Return the state, or None."""
-
-    def put(self, leaf_id: bytes, value: Any) -> None:
-        """Keep a state: tuples, texts, numbers."""
-
-    def delete(self, leaf_id: bytes) -> None:
-        """Forget a state."""
 
 
 class Match:
@@ -67,7 +55,10 @@ class Match:
 
 
 class Leaf:
-    """What all leaves share. ``readers`` are the keys of the computations that ask."""
+    """What all leaves share. ``readers`` are the keys of the computations that ask.
+
+    The rows of a leaf are those whose keys begin with its id; most have one.
+    """
 
     __slots__ = ("id", "match", "readers")
 
@@ -76,12 +67,21 @@ class Leaf:
         self.match = match
         self.readers: tuple[str, ...] = ()
 
+    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
+        """Let an event in that `match` takes; return whether it changed anything."""
+        state = states.get(self.id)
+        after = self.add(state, seen, now_ms)
+        if after is state:
+            return False
+        states.put(self.id, after)
+        return True
+
     def add(self, state: Any, seen: Seen, now_ms: int) -> Any:
         """Return the state with the event; the same object when it changes nothing."""
         raise NotImplementedError
 
-    def unite(self, one: Any, other: Any) -> Any:
-        """Return the state of the events of both."""
+    def unite(self, _key: bytes, one: Any, other: Any) -> Any:
+        """Return the row of that key, of the events of both."""
         raise NotImplementedError
 
 
@@ -116,13 +116,14 @@ class Tally(Leaf):
         times = state or 0
         return times + 1 if times < self._bounds.enough else times
 
-    def unite(self, one: int, other: int) -> int:
+    def unite(self, _key: bytes, one: int, other: int) -> int:
         """Add, up to what tells something."""
         return min(one + other, self._bounds.enough)
 
-    def verdict(self, state: int | None, _now_ms: int) -> Verdict:
+    def verdict(self, states: States, _now_ms: int) -> Verdict:
         """Return whether the number is as asked; time changes nothing."""
-        return NEVER if self._bounds.hold(state or 0) else -NEVER
+        times: int = states.get(self.id) or 0
+        return NEVER if self._bounds.hold(times) else -NEVER
 
 
 class Newest(Leaf):
@@ -152,12 +153,13 @@ class Newest(Leaf):
             return state
         return tuple(nlargest(enough, (*state, instant)))
 
-    def unite(self, one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    def unite(self, _key: bytes, one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
         """Return the newest of both."""
         return tuple(nlargest(self._bounds.enough, (*one, *other)))
 
-    def verdict(self, state: tuple[int, ...] | None, now_ms: int) -> Verdict:
+    def verdict(self, states: States, now_ms: int) -> Verdict:
         """Return whether the number in the window is as asked, and up to when (flip table)."""
+        state: tuple[int, ...] | None = states.get(self.id)
         if state is None:
             return NEVER if self._bounds.hold(0) else -NEVER
         length_ms = self._length_ms
@@ -175,46 +177,55 @@ class Newest(Leaf):
 class Spans(Leaf):
     """Performed so many times in a window that events enter later, or under a dated condition.
 
-    State: when each event counts, (start, end), in order; those past are dropped.
+    State: a ledger.
     """
 
-    __slots__ = ("_bounds", "_window")
+    __slots__ = ("_bounds", "_ledger", "_span", "_window")
 
     def __init__(self, id: bytes, match: Match, bounds: Bounds, window: Window) -> None:
         super().__init__(id, match)
         self._bounds = bounds
         self._window = window
+        self._span = spanning(window)
+        self._ledger = Ledger(id, KINDS["count"], self._span)
 
-    def add(self, state: Any, seen: Seen, now_ms: int) -> Any:
-        """Put in when the event counts."""
+    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
+        """Put in when the event counts; one that is too old already changes nothing (E6)."""
         spans = counting(self.match, self._window, seen, now_ms)
         if not spans:
-            return state
-        kept = [tuple(span) for span in state or () if span[1] > now_ms]
-        for span in spans:
-            insort(kept, span)
-        return tuple(kept)
+            return False
+        entry = (seen.timestamp_ms, "", True)
+        entries = [(*entry, *span) for span in spans] if self.match.timed else [entry]
+        self._ledger.add(states, entries, now_ms)
+        return True
 
-    def unite(self, one: Any, other: Any) -> Any:
-        """Return the spans of both."""
-        return tuple(sorted(tuple(span) for span in (*one, *other)))
+    def unite(self, key: bytes, one: Any, other: Any) -> Any:
+        """Return the ledger of both."""
+        return self._ledger.unite(key, one, other)
 
-    def verdict(self, state: Any, now_ms: int) -> Verdict:
-        """Return whether the number at this instant is as asked, and up to when."""
-        spans = state or ()
-        times = sum(start <= now_ms < end for start, end in spans)
-        holds = self._bounds.hold(times)
+    def verdict(self, states: States, now_ms: int) -> Verdict:
+        """Return whether the number at this instant is as asked, and up to when at least."""
+        survey = self._ledger.survey(states, now_ms)
+        times: int = survey.folded or 0
         changes: dict[int, int] = {}
-        for start, end in spans:
+        for entry in survey.entries:
+            start, end = self._span(entry)
             if start > now_ms:
                 changes[start] = changes.get(start, 0) + 1
+            elif now_ms < end:
+                times += 1
             if now_ms < end < NEVER:
                 changes[end] = changes.get(end, 0) - 1
+        holds = self._bounds.hold(times)
+        until = survey.horizon_ms
         for instant in sorted(changes):
+            if instant >= until:
+                break
             times += changes[instant]
             if self._bounds.hold(times) is not holds:
-                return instant if holds else -instant
-        return NEVER if holds else -NEVER
+                until = instant
+                break
+        return until if holds else -until
 
 
 Performed = Tally | Newest | Spans
@@ -226,6 +237,14 @@ def counting(match: Match, window: Window, seen: Seen, now_ms: int) -> list[Span
     whole = match.spans(seen) if match.timed else [span]
     both = (overlap(span, part) for part in whole)
     return [part for part in both if part is not None and part[1] > now_ms]
+
+
+def spanning(window: Window) -> Callable[[Any], Span]:
+    """Return the function that tells when an entry of a ledger counts."""
+    def span(entry: Any) -> Span:
+        return (entry[3], entry[4]) if len(entry) > 3 else window.span(entry[0])
+
+    return span
 
 
 # ---- computed traits ---------------------------------------------------------------------------
@@ -266,24 +285,22 @@ class Fold(Leaf):
             state = self._kind.add(state, value, order)
         return state
 
-    def unite(self, one: Any, other: Any) -> Any:
+    def unite(self, _key: bytes, one: Any, other: Any) -> Any:
         """Unite as the kind does."""
         return self._kind.unite(one, other)
 
-    def value(self, state: Any, _now_ms: int) -> tuple[Any, int]:
+    def value(self, states: States, _now_ms: int) -> tuple[Any, int]:
         """Return the value, and that time never changes it."""
+        state = states.get(self.id)
         if state is None:
             return self.empty, NEVER
         return self._kind.result(state, self._frequency), NEVER
 
 
 class Kept(Leaf):
-    """A computed trait over a window. State: the events that count or will, in order.
+    """A computed trait over a window. State: a ledger."""
 
-    An entry is (timestamp, messageId, value), with (start, end) added under a dated condition.
-    """
-
-    __slots__ = ("_frequency", "_kind", "_newest", "_read", "_window", "empty")
+    __slots__ = ("_frequency", "_kind", "_ledger", "_read", "_span", "_window", "empty")
 
     def __init__(
         self, id: bytes, match: Match, kind: Kind, read: Callable[[Seen], list[Any]],
@@ -295,54 +312,100 @@ class Kept(Leaf):
         self._read = read
         self._frequency = frequency
         self._window = window
-        # An event that leaves the window after all older ones hides them: only the newest matters.
-        self._newest = kind.newest if window.low_ms == -NEVER and not match.timed else None
+        self._span = spanning(window)
+        self._ledger = Ledger(id, kind, self._span)
 
-    def add(self, state: Any, seen: Seen, now_ms: int) -> Any:
+    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
         """Put in the event's values; those too old already change nothing (E6)."""
         spans = counting(self.match, self._window, seen, now_ms)
         values = self._read(seen) if spans else ()
         if not values:
-            return state
-        order = (seen.timestamp_ms, seen.message_id)
+            return False
+        order = (seen.timestamp_ms, seen.message_id if self._kind.ordered else "")
         entries: list[Any] = [
             (*order, value, *span) if self.match.timed else (*order, value)
             for value in values for span in spans
         ]
-        return self._settled([*(state or ()), *entries], now_ms)
+        self._ledger.add(states, entries, now_ms)
+        return True
 
-    def unite(self, one: Any, other: Any) -> Any:
-        """Return the entries of both."""
-        return self._settled([*one, *other], -NEVER)
+    def unite(self, key: bytes, one: Any, other: Any) -> Any:
+        """Return the ledger of both."""
+        return self._ledger.unite(key, one, other)
 
-    def value(self, state: Any, now_ms: int) -> tuple[Any, int]:
+    def value(self, states: States, now_ms: int) -> tuple[Any, int]:
         """Return the value at this instant and up to when it surely stays."""
-        folded = None
-        until = NEVER
-        for entry in state or ():
+        survey = self._ledger.survey(states, now_ms)
+        until = survey.horizon_ms
+        present = []
+        for entry in survey.entries:
             start, end = self._span(entry)
-            if start <= now_ms < end:
-                folded = self._kind.add(folded, entry[2], (entry[0], entry[1]))
-                until = min(until, end)
-            elif start > now_ms:
+            if start > now_ms:
                 until = min(until, start)
+            elif now_ms < end:
+                until = min(until, end)
+                present.append(entry)
+        folded = self._ledger.fold(present, survey.folded)
         if folded is None:
             return self.empty, until
         return self._kind.result(folded, self._frequency), until
 
-    def _span(self, entry: Any) -> Span:
-        return (entry[3], entry[4]) if len(entry) > 3 else self._window.span(entry[0])
 
-    def _settled(self, entries: list[Any], now_ms: int) -> Any:
-        """Return the entries in order, without those that will never count again."""
-        kept = sorted(
-            (entry for entry in entries if self._span(entry)[1] > now_ms),
-            key=lambda entry: (entry[0], entry[1]),
-        )
-        if self._newest is not None:
-            kept = list({self._newest(entry): entry for entry in kept}.values())
-            kept.sort(key=lambda entry: (entry[0], entry[1]))
-        return tuple(tuple(entry) for entry in kept)
+class Latest(Leaf):
+    """A computed trait that needs, of a window, only the newest event of each value.
+
+    An event leaves the window after all older ones, so it hides them. State: the entries of the
+    newest events, in order.
+    """
+
+    __slots__ = ("_kind", "_length_ms", "_newest", "_read", "empty")
+
+    def __init__(
+        self, id: bytes, match: Match, kind: Kind, read: Callable[[Seen], list[Any]],
+        length_ms: int,
+    ) -> None:
+        super().__init__(id, match)
+        assert kind.newest is not None
+        self._kind = kind
+        self._newest = kind.newest
+        self.empty = kind.empty
+        self._read = read
+        self._length_ms = length_ms
+
+    def add(self, state: Any, seen: Seen, now_ms: int) -> Any:
+        """Put in the event's values; those too old already change nothing (E6)."""
+        if seen.timestamp_ms + self._length_ms <= now_ms:
+            return state
+        values = self._read(seen)
+        if not values:
+            return state
+        added = [(seen.timestamp_ms, seen.message_id, value) for value in values]
+        return self._newest_of([*(state or ()), *added], now_ms)
+
+    def unite(self, _key: bytes, one: Any, other: Any) -> Any:
+        """Return the newest of both."""
+        return self._newest_of([*one, *other], -NEVER)
+
+    def value(self, states: States, now_ms: int) -> tuple[Any, int]:
+        """Return the value at this instant and up to when it stays."""
+        folded = None
+        until = NEVER
+        for entry in states.get(self.id) or ():
+            end = entry[0] + self._length_ms
+            if now_ms < end:
+                until = min(until, end)
+                folded = self._kind.add(folded, entry[2], (entry[0], entry[1]))
+        return self.empty if folded is None else self._kind.result(folded, 0), until
+
+    def _newest_of(self, entries: list[Any], now_ms: int) -> Any:
+        found: dict[Any, Any] = {}
+        for entry in entries:
+            if entry[0] + self._length_ms > now_ms:
+                key = self._newest(entry[2])
+                held = found.get(key)
+                if held is None or (held[0], held[1]) <= (entry[0], entry[1]):
+                    found[key] = entry
+        return tuple(tuple(found[key]) for key in sorted(found))
 
 
-Trait = Fold | Kept
+Trait = Fold | Kept | Latest

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from audiences.calls import address
 from audiences.evaluate import identified
-from audiences.plan import Plan
+from audiences.plan import LEAF_ID_BYTES, Plan
 from profiles.profile import Computed, ExternalId, Membership, Profile
 
 
@@ -27,14 +27,17 @@ class United(Struct, frozen=True):
     announce: frozenset[str]
 
 
-def unite(plan: Plan, leaf_id: bytes, one: Any, other: Any) -> Any:
-    """Return the state of a leaf over the events of both; None for a leaf that is no longer."""
-    leaf = plan.leaves.get(leaf_id)
+def unite(plan: Plan, key: bytes, one: Any, other: Any) -> Any:
+    """Return a leaf's row over the events of both; None when the leaf is no longer.
+
+    ``key`` is the row's: it begins with the leaf's id. To be called for every row of either side.
+    """
+    leaf = plan.leaves.get(key[:LEAF_ID_BYTES])
     if leaf is None:
         return None
     if one is None or other is None:
         return one if other is None else other
-    return leaf.unite(one, other)
+    return leaf.unite(key, one, other)
 
 
 def unite_results(
@@ -42,11 +45,11 @@ def unite_results(
     survivor: Profile,
     loser: Profile,
     ids: tuple[ExternalId, ...],
-    leaves: Iterable[bytes],
+    rows: Iterable[bytes],
 ) -> United:
     """Return the results of both, and what has to be looked at again.
 
-    ``ids`` are the united identifiers, ``leaves`` the ids of the states that the loser hands over.
+    ``ids`` are the united identifiers, ``rows`` the keys of the states that the loser hands over.
     The caller unites traits and states, then settles.
     """
     bearer = loser if address(ids) in {(id.type, id.value) for id in loser.ids} else survivor
@@ -63,7 +66,7 @@ def unite_results(
     flips = {**loser.flips, **survivor.flips}
     whole = replace(survivor, ids=ids, memberships=memberships, flips=flips)
     touched: list[str] = []
-    for id in leaves:
+    for id in sorted({key[:LEAF_ID_BYTES] for key in rows}):
         if id in plan.leaves:
             touched += plan.leaves[id].readers
     touched += plan.reading(sorted(loser.traits))

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from audiences.definition import Audience, Condition, Performed, references
-from audiences.leaves import Bounds, Fold, Kept, Leaf, Match, Newest, Spans, States, Tally, reader
+from audiences.leaves import Bounds, Fold, Kept, Latest, Leaf, Match, Newest, Spans, Tally, reader
+from audiences.ledger import States
 from events import paths
 from events.durations import millis
 from events.operators import NEVER, Check, Operators, Verdict
@@ -70,7 +71,7 @@ class Computation:
         """Who may be in it: KNOWN persons only, or ANONYMOUS ones too."""
         self.test: Test = lambda _view: -NEVER
         """Of an audience."""
-        self.leaf: Fold | Kept | None = None
+        self.leaf: Fold | Kept | Latest | None = None
         """Of a computed trait."""
         self.leaves: tuple[bytes, ...] = ()
         self.dependents: tuple[str, ...] = ()
@@ -262,9 +263,11 @@ class _Compiler:
         id = _hash("trait", definition.type, property, frequency, span.low_ms, span.high_ms, form)
         kind = KINDS[definition.type]
         read = reader(kind, property)
-        leaf: Fold | Kept
+        leaf: Fold | Kept | Latest
         if span.open and not match.timed:
             leaf = Fold(id, match, kind, read, frequency)
+        elif kind.newest and span.low_ms == -NEVER and not match.timed:
+            leaf = Latest(id, match, kind, read, span.high_ms)
         else:
             leaf = Kept(id, match, kind, read, frequency, span)
         computation.leaf = self._keep(leaf)
@@ -316,7 +319,7 @@ class _Compiler:
         else:
             leaf = Newest(id, match, bounds, span.high_ms)
         verdict = self._keep(leaf).verdict
-        return lambda view: verdict(view.states.get(id), view.now_ms)
+        return lambda view: verdict(view.states, view.now_ms)
 
     def _asked(self, path: str, operators: Operators) -> Test:
         steps = paths.parse(path)

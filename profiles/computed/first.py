@@ -17,5 +17,5 @@ def unite(one: Entry, other: Entry) -> Entry:
     return min(one, other, key=lambda entry: (entry[0], entry[1]))
 
 
-KIND = Kind("first", take=storable, add=add, unite=unite,
+KIND = Kind("first", take=storable, add=add, unite=unite, ordered=True,
             result=lambda state, _frequency: state[2])

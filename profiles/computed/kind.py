@@ -30,8 +30,10 @@ class Kind(Struct, frozen=True):
     """(state, min_frequency) -> the trait's value; None when there is none."""
     empty: Any = None
     """The value over no event."""
-    newest: Callable[[Entry], Any] | None = None
-    """For kinds that need, within a window, only the newest event of each key: the key."""
+    newest: Callable[[Any], Any] | None = None
+    """For kinds that need, of a window, only the newest event of each value: (value) -> a key."""
+    ordered: bool = False
+    """Whether the order of events within one instant matters."""
 
 
 def storable(value: Any) -> Any:

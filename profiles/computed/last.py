@@ -18,5 +18,5 @@ def unite(one: Entry, other: Entry) -> Entry:
 
 
 KIND = Kind("last", take=storable, add=add, unite=unite,
-            newest=lambda _entry: 0,
+            newest=lambda _value: 0, ordered=True,
             result=lambda state, _frequency: state[2])

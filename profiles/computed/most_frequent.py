@@ -7,6 +7,7 @@ from typing import Any
 
 from events.operators import text
 from profiles.computed.kind import Kind, Order
+from profiles.computed.unique import LIMIT
 
 State = tuple[tuple[str, int], ...]
 
@@ -21,7 +22,7 @@ def unite(one: State, other: State) -> State:
     counts = {value: times for value, times in one}  # noqa: C416, stored states hold lists
     for value, times in other:
         counts[value] = counts.get(value, 0) + times
-    return tuple(sorted(counts.items()))
+    return tuple(sorted(counts.items())[:LIMIT])
 
 
 def result(state: State, frequency: int) -> Any:

@@ -5,6 +5,9 @@ from typing import Any
 from events.operators import text
 from profiles.computed.kind import storable
 
+LIMIT = 10_000
+"""So many different values are kept, the first alphabetically, in whatever order they came."""
+
 
 def take(value: Any) -> Any:
     """Return a scalar as it is, a list or an object as its JSON text."""
