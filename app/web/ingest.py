@@ -100,7 +100,7 @@ def add_routes(
     held_bytes: int = bodies.HELD_BYTES,
     read_seconds: float = bodies.READ_SECONDS,
 ) -> None:
-    """Serve the tracking API on ``app``; start that with `app.web.server.start`.
+    """Serve the tracking API on ``app``; start that with `app.web.listener.start`.
 
     ``proxies``: networks whose X-Forwarded-For is believed; ``held_bytes``: memory for all bodies
     at a time, over it the answer is 429; ``read_seconds``: a body must have arrived by then.
