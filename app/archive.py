@@ -24,7 +24,7 @@ from agents.archive import DROPPED, REDRIVEN, archive_key
 from agents.records import Received, Redrive
 from app.reader import Reader
 from runtime.envelope import Batch, Codec
-from runtime.fused import POISON, Written
+from runtime.fused import POISON, PROGRESS, Written
 from transport.files import Files, OsFiles, write_all, write_file
 from transport.log import Log
 
@@ -97,7 +97,8 @@ class Archiver:
         self.covered = self._noted = -1
         """All lines up to this offset are in the archive, durably."""
         self._open()
-        self._position = self.covered
+        self.position = self.covered
+        """All lines up to this offset were added, or are in the archive."""
         self._skip = max((self.covered, *self._ahead.values()))
 
     # ---- from the engine, in the event loop ------------------------------------------------------
@@ -124,7 +125,7 @@ class Archiver:
 
     def advance(self, offset: int) -> None:
         """All lines of records up to ``offset`` were added: what is written next covers them."""
-        self._position = max(self._position, offset)
+        self.position = max(self.position, offset)
 
     async def run(self) -> None:
         """Write whenever enough waits, or has waited for long; until cancelled."""
@@ -153,7 +154,7 @@ class Archiver:
         try:
             taken, self._pending = self._pending, {}
             size, self.pending_bytes = self.pending_bytes, 0
-            position = self._position
+            position = self.position
             if self._files.threaded:
                 left = await asyncio.to_thread(self._write, taken, position, note)
             else:
@@ -287,7 +288,7 @@ class Archiver:
             size = files.size(handle)
             mark = None
             if size >= _END_BYTES:
-                mark = _mark(files.read(handle, _END_BYTES, size - _END_BYTES), _END)
+                mark = _end(files.read(handle, _END_BYTES, size - _END_BYTES))
             if mark is None:
                 mark, size = self._walk(day, handle, size)
             self._sizes[day] = size
@@ -303,8 +304,8 @@ class Archiver:
         while at < size:
             mark = _mark(files.read(handle, _HEAD_BYTES, at), _LINES)
             until = at if mark is None else at + _whole_bytes(mark)
-            if mark is None or until > size or _mark(
-                files.read(handle, _END_BYTES, until - _END_BYTES), _END
+            if mark is None or until > size or _end(
+                files.read(handle, _END_BYTES, until - _END_BYTES)
             ) is None:
                 break
             at, last = until, mark
@@ -361,7 +362,7 @@ class Archiver:
             return None, 0
         mark = None
         if at >= _END_BYTES:
-            mark = _mark(self._files.read(handle, _END_BYTES, at - _END_BYTES), _END)
+            mark = _end(self._files.read(handle, _END_BYTES, at - _END_BYTES))
         if mark is None:
             raise ArchiveRefused(
                 f"{self._path(day)} is damaged before byte {max(at, 0)}: put the file back from a "
@@ -400,6 +401,11 @@ def _mark(head: bytes, kind: bytes) -> Mark | None:
     return Mark(bool(whole), covered, base, body_bytes, lines)
 
 
+def _end(member: bytes) -> Mark | None:
+    """Return the mark of a block's last member; None when it is none, or not all of it."""
+    return _mark(member, _END) if member.endswith(_EMPTY) else None
+
+
 def _whole_bytes(mark: Mark) -> int:
     return _HEAD_BYTES + mark.body_bytes + 8 + _END_BYTES
 
@@ -414,26 +420,25 @@ def _intact(block: bytes, mark: Mark) -> bool:
     except zlib.error:
         return False
     tail = struct.pack("<II", zlib.crc32(text), len(text) & 0xFFFFFFFF)
-    return block[_HEAD_BYTES + mark.body_bytes :].startswith(tail)
+    return block[_HEAD_BYTES + mark.body_bytes :] == tail + _head(mark, _END) + _EMPTY
 
 
 # ---- what the state has and the archive lacks ----------------------------------------------------
-async def catch_up(
-    archiver: Archiver, log: Log, topic: str, codec: Codec, reader: Reader, applied: int
-) -> None:
-    """Give the archive the kept events that the state applied and the archive lacks.
+async def catch_up(archiver: Archiver, log: Log, topic: str, codec: Codec, reader: Reader) -> None:
+    """Give the archive the kept events that the committed state has and the archive lacks.
 
-    Once, at start, before anything more is applied: ``applied`` is the state's offset and
-    ``reader`` reads that state. What is applied later comes with its commits. Raises
-    ArchiveRefused when the archive lies ahead of the log.
+    At start, before anything more is applied; what is applied later comes with its commits.
+    Raises ArchiveRefused when the archive lies ahead of the log.
     """
+    progress = reader.get(PROGRESS, b"")
+    applied = -1 if progress is None else progress.applied
     if archiver.covered >= log.end(topic, 0):
         raise ArchiveRefused(
             f"the archive holds record {archiver.covered}, the log ends before record "
             f"{log.end(topic, 0)}: the log was put back from an older copy; move the archive "
             "folder away, or put the right log back"
         )
-    begin, oldest = archiver.covered + 1, log.start(topic, 0)
+    begin, oldest = archiver.position + 1, log.start(topic, 0)
     if begin < oldest <= applied:
         _log.warning("the archive lacks what was kept of records %d to %d, and the log has them no "
                      "more", begin, oldest - 1)

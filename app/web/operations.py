@@ -162,22 +162,30 @@ def _cursor(
 
 
 def _journey(request: web.Request, ports: Ports) -> dict[str, Any]:
-    """Return a journey's counts by step, of all versions together and of each.
+    """Return a journey's counts, and those of its steps, of all versions together and of each.
 
-    The counters are named ``journey:KEY:VERSION:STEP:WHAT``.
+    The counters are named ``journey:KEY:VERSION:STEP:WHAT``, the journey's own without a step.
+    ``present`` of a step: who waits there now.
     """
     key = asking.segment(request, 5, "journey")
     name = ports.journeys().get(key)
     if name is None:
         raise missing("there is no such journey")
+    counts: dict[str, int] = {}
     steps: dict[str, dict[str, int]] = {}
     versions: dict[str, dict[str, dict[str, int]]] = {}
     for counter, value in ports.reader.counters(f"journey:{key}:"):
         version, step, what = _parts(counter, 5)[2:]
-        counts = steps.setdefault(step, {})
-        counts[what] = counts.get(what, 0) + value
-        versions.setdefault(version, {}).setdefault(step, {})[what] = value
-    return {"key": key, "name": name, "steps": steps, "versions": versions}
+        if not step:
+            counts[what] = counts.get(what, 0) + value
+            continue
+        for into in (steps, versions.setdefault(version, {})):
+            told = into.setdefault(step, {})
+            told[what] = told.get(what, 0) + value
+    for told in (steps, *versions.values()):
+        for step in told.values():
+            step["present"] = step.get("arrived", 0) - step.get("left", 0)
+    return {"key": key, "name": name, "counts": counts, "steps": steps, "versions": versions}
 
 
 def _parts(counter: str, count: int) -> list[str]:

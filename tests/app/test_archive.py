@@ -400,7 +400,8 @@ async def test_archive_catches_up_with_a_state_that_came_further(tmp_path, cover
             await archiver.flush()
     # Killed: what was not flushed is gone, the state is not.
     archiver = Archiver(tmp_path / "a", "log-1")
-    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store), runner.applied)
+    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
+    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))  # nothing is left
     await archiver.close()
     assert lines(tmp_path / "a") == {
         "2024-10-04.ndjson.gz": [b"a", b"b", b"c", b"d", b"p"],
@@ -411,7 +412,7 @@ async def test_archive_catches_up_with_a_state_that_came_further(tmp_path, cover
 async def test_archive_ahead_of_the_log_is_refused(tmp_path):
     archiver = await filled(tmp_path / "a", [[(5, DAY, b"5")]])
     with pytest.raises(ArchiveRefused, match="put back from an older copy"):
-        await catch_up(archiver, FakeLog(), "raw", None, None, 3)
+        await catch_up(archiver, FakeLog(), "raw", None, StoreReader(MemoryStore()))
 
 
 async def test_archive_says_when_the_log_no_longer_has_what_it_lacks(tmp_path, caplog):
@@ -419,8 +420,12 @@ async def test_archive_says_when_the_log_no_longer_has_what_it_lacks(tmp_path, c
     log.values = [pack("redrive", 0, [])] * 5
     log.first = 3
     archiver = Archiver(tmp_path / "a", "log-1")
-    codec = Runner(MemoryStore(), "log-1", [], KINDS, lambda *args: None).codec
-    await catch_up(archiver, log, "raw", codec, StoreReader(MemoryStore()), 4)
+    store = MemoryStore()
+    runner = Runner(store, "log-1", [Stage("intake", {}, TABLES)], KINDS, lambda *args: None)
+    for offset, value in enumerate(log.values):
+        runner.apply(offset, value)
+    runner.commit()
+    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
     assert "lacks what was kept of records 0 to 2" in caplog.text
     await archiver.close()
     assert archiver.covered == 4
