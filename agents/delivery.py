@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agents.records import Job, Moved, Result
+from agents.records import Define, Job, Moved, Result
 from destinations.catalogue import Destinations, Ready, counters
 from destinations.retry import next_attempt_ms
 from destinations.verdict import ASKS, judge, reason
@@ -234,6 +234,11 @@ def move(state: State, moved: Moved) -> None:
             state.put(FORWARDS, number, new)
 
 
+def clear(state: State, _record: Define) -> None:
+    """Take in other definitions."""
+    settled_definitions(state)
+
+
 def settled_definitions(state: State) -> int:
     """Turn the jobs of destinations that are no longer defined into dead letters; return how many.
 
@@ -339,6 +344,6 @@ def _waiting_destinations(state: State) -> Iterator[str]:
 
 STAGE = Stage(
     "delivery",
-    {Job: take, Result: settle, Moved: move},
+    {Job: take, Result: settle, Define: clear, Moved: move},
     (JOBS, DEAD, NUMBERS, WAITING, HOLDS, FORWARDS),
 )

@@ -18,8 +18,11 @@ class Received(Struct, array_like=True, gc=False):
 
     source: str
     message_id: str
+    received_at_ms: int
     timestamp_ms: int
     body: bytes
+    data: Any = None
+    """The body decoded, when it comes from this very process; never written."""
 
 
 class Result(Struct, frozen=True, array_like=True):
@@ -66,6 +69,7 @@ class Claim(Struct, frozen=True):
     event: Event
     ids: tuple[Id, ...]
     """The event's candidate ids in extraction order, normalised, blocked values gone."""
+    routing_id: Id
     account: str = ""
     """The group id that the event names (group call, or context.groupId); empty: none."""
 

@@ -154,11 +154,7 @@ class Archiver:
         try:
             taken, self._pending = self._pending, {}
             size, self.pending_bytes = self.pending_bytes, 0
-            position = self.position
-            if self._files.threaded:
-                left = await asyncio.to_thread(self._write, taken, position, note)
-            else:
-                left = self._write(taken, position, note)
+            left = await asyncio.to_thread(self._write, taken, self.position, note)
             if left:
                 for day, lines in self._pending.items():
                     left.setdefault(day, []).extend(lines)
@@ -166,6 +162,17 @@ class Archiver:
                 self.pending_bytes += size
         finally:
             self._flushing = None
+
+    def flush_now(self) -> None:
+        """Write what waits, at once and in this thread: before the event loop has other work.
+
+        Raises OSError when it cannot be written; the lines are kept.
+        """
+        assert self._flushing is None
+        self._pending = self._write(self._pending, self.position, False)
+        if self._pending:
+            raise OSError(self.problem)
+        self.pending_bytes = 0
 
     async def close(self) -> None:
         """Write what waits, and how far that is. Raises OSError when it cannot be written."""
@@ -424,11 +431,11 @@ def _intact(block: bytes, mark: Mark) -> bool:
 
 
 # ---- what the state has and the archive lacks ----------------------------------------------------
-async def catch_up(archiver: Archiver, log: Log, topic: str, codec: Codec, reader: Reader) -> None:
+def catch_up(archiver: Archiver, log: Log, topic: str, codec: Codec, reader: Reader) -> None:
     """Give the archive the kept events that the committed state has and the archive lacks.
 
     At start, before anything more is applied; what is applied later comes with its commits.
-    Raises ArchiveRefused when the archive lies ahead of the log.
+    Raises ArchiveRefused when the archive lies ahead of the log; OSError.
     """
     progress = reader.get(PROGRESS, b"")
     applied = -1 if progress is None else progress.applied
@@ -457,7 +464,7 @@ async def catch_up(archiver: Archiver, log: Log, topic: str, codec: Codec, reade
     for offset, day, body in missed(records, reader):
         if offset != last and archiver.pending_bytes >= BLOCK_BYTES:
             archiver.advance(offset - 1)
-            await archiver.flush()
+            archiver.flush_now()
         last = offset
         archiver.add(offset, day, body)
     archiver.advance(applied)

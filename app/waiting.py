@@ -12,15 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from agents.delivery import JOBS, JobRow
 from runtime.stage import Table
-
-MOST_JOBS = 5_000
-MOST_BYTES = 8 << 20
-MOST_QUEUES = 100_000
-MOST_OF_A_QUEUE = 256
-SLICE = 256
-"""Rows read from the table in one go, so that the event loop is not held up."""
 
 WAITING, FLYING, ANSWERED, FINISHED, GONE = range(5)
 
@@ -35,6 +30,17 @@ class Reader(Protocol):
         self, table: Table[Any], prefix: bytes = b"", start: bytes = b""
     ) -> Iterator[tuple[bytes, Any]]:
         """Yield (key, row) in key order."""
+
+
+class Limits(Struct, frozen=True):
+    """What memory holds of one destination."""
+
+    jobs: int = 5_000
+    bytes: int = 8 << 20
+    queues: int = 100_000
+    of_a_queue: int = 256
+    slice: int = 256
+    """Rows read from the table in one go, so that the event loop is not held up."""
 
 
 class Entry:
@@ -73,7 +79,14 @@ class Queue:
 class Waiting:
     """Takes in what was committed, and gives out what may be sent now."""
 
-    def __init__(self, destination: str, reader: Reader, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        destination: str,
+        reader: Reader,
+        now_ms: Callable[[], int],
+        limits: Limits = Limits(),  # noqa: B008, frozen
+    ) -> None:
+        self._limits = limits
         self._reader = reader
         self._now_ms = now_ms
         self._prefix = destination.encode() + b"\0"
@@ -157,7 +170,7 @@ class Waiting:
         return self._begin <= key < self._cursor
 
     def _room(self) -> bool:
-        return len(self._entries) < MOST_JOBS and self._bytes < MOST_BYTES
+        return len(self._entries) < self._limits.jobs and self._bytes < self._limits.bytes
 
     def _new(self, key: bytes, row: JobRow, queue: Queue | None = None) -> None:
         name = key[:-9]
@@ -166,7 +179,7 @@ class Waiting:
         if queue is None:
             if not self._known(key):
                 return  # the walk will come by it
-            if not self._room() or len(self._queues) >= MOST_QUEUES:
+            if not self._room() or len(self._queues) >= self._limits.queues:
                 # From here on it is not known what lies in the table: begin the walk anew, at
                 # the first job of some queue, so that none is entered in its middle.
                 self._begin = self._cursor = name + b"\0"
@@ -182,8 +195,9 @@ class Waiting:
                 self._list(queue)
             return
         if not rows or number > rows[-1].number:
-            if rows and (len(rows) >= MOST_OF_A_QUEUE or not self._room()):
+            if len(rows) >= self._limits.of_a_queue or not self._room():
                 queue.more = True
+                self._list(queue)
                 return
             rows.append(self._add(key, row, queue))
         else:
@@ -324,22 +338,22 @@ class Waiting:
         for key, row in self._reader.scan(JOBS, prefix):
             if len(key) != length or key[-8:] in entries:
                 continue
-            if len(rows) >= MOST_OF_A_QUEUE:
+            if rows and (len(rows) >= self._limits.of_a_queue or not self._room()):
                 queue.more = True
                 return
             rows.append(self._add(key, row, queue))
 
     def load(self) -> bool:
         """Go on with the walk if there is room. Return whether it should be called again soon."""
-        if self._cursor is None or len(self._entries) > MOST_JOBS // 2:
+        if self._cursor is None or len(self._entries) > self._limits.jobs // 2:
             return False
-        if self._bytes > MOST_BYTES // 2 or len(self._queues) >= MOST_QUEUES:
+        if self._bytes > self._limits.bytes // 2 or len(self._queues) >= self._limits.queues:
             return False
         stop = self._begin if self._wrapped else None
         for read, (key, row) in enumerate(self._reader.scan(JOBS, self._prefix, self._cursor)):
             if stop is not None and key >= stop:
                 break
-            if read >= SLICE or not self._room():
+            if read >= self._limits.slice or not self._room():
                 self._cursor = key
                 queue = self._queues.get(key[:-9])
                 if queue is not None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 from audiences.definition import Audience
 from destinations.definition import Destination
 from identity.settings import Identity
+from journeys.definition import Journey
 from profiles.computed.definition import ComputedTrait
 from sources.definition import Source
 from workspace import environment, references
@@ -36,6 +37,7 @@ class Definitions(Struct, frozen=True, forbid_unknown_fields=True):
     sources: dict[str, Source] = {}
     computed_traits: dict[str, ComputedTrait] = {}
     audiences: dict[str, Audience] = {}
+    journeys: dict[str, Journey] = {}
     destinations: dict[str, Destination] = {}
 
 
@@ -43,6 +45,7 @@ MAPS: Final[dict[str, type]] = {
     "sources": Source,
     "computed_traits": ComputedTrait,
     "audiences": Audience,
+    "journeys": Journey,
     "destinations": Destination,
 }
 """Top keys under which stands a map from key to definition."""

@@ -1,109 +1,55 @@
-"""The HTTP server: aiohttp, with the faults that it leaves to its users put right.
+"""All that is served on the worker's one port: the tracking API, the Profile API, operations."""
 
-A head that does not arrive closes the connection; what is no HTTP gets one line in the log, without
-its text, and an answer that says nothing of how we are built; bodies come as they were sent, so
-that gzip is inflated under our own limit (aiohttp takes a gzip that was cut off for whole).
-"""
+from typing import TYPE_CHECKING
 
-import asyncio
-import logging
-from typing import Any, Final
+from aiohttp import web
 
-from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
+from agents.identity import resolve
+from app.web import ingest, operations, profile_api
+from app.web.access import Access, Rate, dress
+from app.web.refusals import Refusals
 
-IDLE_SECONDS: Final = 25.0
-"""A connection waits this long for the head of a request, the first or the next."""
-LINGER_SECONDS: Final = 5.0
-"""What is left of a refused body is read and thrown away for so long."""
-BACKLOG: Final = 1024
+if TYPE_CHECKING:
+    from app.worker import Worker
 
-_log = logging.getLogger("watersmeet.http")
+BODY_BYTES = 1 << 20
+SPACE = "default"
 
 
-async def start(
-    app: web.Application,
-    host: str,
-    port: int,
-    *,
-    idle_seconds: float = IDLE_SECONDS,
-    linger_seconds: float = LINGER_SECONDS,
-) -> web.AppRunner:
-    """Serve ``app``; return the runner, which knows its `addresses` and ends with `cleanup()`.
+def build(worker: "Worker", token_hash: bytes) -> web.Application:
+    """Return the web application of a worker."""
+    app = web.Application(middlewares=[dress], client_max_size=BODY_BYTES)
+    access = Access(token_hash)
+    refusals = Refusals()
+    runner = worker.engine.runner
 
-    Raises OSError when the address cannot be had.
-    """
-    runner = _Runner(
-        app,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=idle_seconds,
-        lingering_time=linger_seconds,
-        shutdown_timeout=5.0,
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return runner
+    def kinds() -> dict[str, str]:
+        definitions = runner.definitions.definitions
+        return {
+            **dict.fromkeys(definitions.computed_traits, "computed_trait"),
+            **dict.fromkeys(definitions.audiences, "audience"),
+        }
 
+    def normalise(type: str, value: str) -> str | None:
+        return runner.definitions.identity.normalised(type, value) or None
 
-class _Runner(web.AppRunner):
-    __slots__ = ()
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(
-            made.request_handler, request_factory=made.request_factory, **made._kwargs
-        )
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Connection(RequestHandler):
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        _request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        _message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the answer to what broke: the sender's HTTP, or something of ours."""
-        if isinstance(exc, HttpProcessingError):
-            _log.info("refused what is no HTTP: %s", type(exc).__name__)
-            return _answer(400, b'{"code":"bad_http","message":"the request is not valid HTTP"}')
-        # a bug: the traceback goes to the log, and only there
-        _log.error("a request handler broke", exc_info=exc)
-        return _answer(
-            status, b'{"code":"server_error","message":"something broke here; it was logged"}'
-        )
-
-    def log_exception(self, *_args: Any, **kw: Any) -> None:
-        """Log what broke outside a handler, unless it is the sender who broke it."""
-        exc = kw.get("exc_info")
-        if isinstance(exc, web.RequestPayloadError | ConnectionError | asyncio.CancelledError):
-            _log.info("a request broke off: %s", type(exc).__name__)
-            return
-        _log.error("a connection broke", exc_info=exc)
-
-
-def _answer(status: int, body: bytes) -> web.Response:
-    answer = web.Response(
-        status=status,
-        body=body,
-        headers={
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.SERVER: "Watersmeet",
-            "X-Content-Type-Options": "nosniff",
+    ingest.add_routes(app, worker, refusals=refusals)
+    profile_api.add_routes(app, profile_api.Ports(
+        access=access, rate=Rate(), space=SPACE, reader=worker.reader, resolve=resolve,
+        normalise=normalise, kinds=kinds, now_ms=worker.now_ms,
+    ))
+    operations.add_routes(app, operations.Ports(
+        access=access, space=SPACE, reader=worker.reader, amiss=worker.amiss,
+        audiences=lambda: {
+            key: one.name or key for key, one in runner.definitions.definitions.audiences.items()
         },
-    )
-    answer.force_close()
-    return answer
+        journeys=lambda: {
+            key: one.name or key for key, one in runner.definitions.definitions.journeys.items()
+        },
+        refused=refusals.by_reason,
+        in_flight=lambda: worker.engine.in_flight,
+        gauges=worker.gauges,
+        now_ms=worker.now_ms,
+    ))
+    profile_api.add_last_routes(app, access)
+    return app

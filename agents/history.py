@@ -1,0 +1,43 @@
+"""A person's history, read back: rows of the profile itself and of those it absorbed, in order."""
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from typing import Any
+
+import msgspec
+
+from agents.profile_tables import HISTORY
+from events.event import Event, Seen, seen
+from profiles.profile import Occurrence, Profile
+from runtime.stage import State
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def events(state: State, profile: Profile) -> Iterator[Event]:
+    """Yield all that the person has done, by timestamp. Costs a row an event."""
+    return merge(*(_rows(state, id) for id in (profile.id, *profile.absorbed)), key=_order)
+
+
+def occurrences(state: State, profile: Profile, names: Iterable[str] | None = None) -> Iterator[Seen]:
+    """Yield the events that conditions know by name, by timestamp; only some names, if given."""
+    wanted = None if names is None else frozenset(names)
+    for event in events(state, profile):
+        found = seen(event)
+        if found is not None and (wanted is None or found.name in wanted):
+            yield found
+
+
+def _rows(state: State, profile_id: str) -> Iterator[Event]:
+    prefix = profile_id.encode() + b"\0"
+    for key, row in state.scan(HISTORY, prefix):
+        yield _event(key[len(prefix):], row)
+
+
+def _event(key: bytes, row: Occurrence) -> Event:
+    return Event(row.source, key[8:].decode(), row.type, row.at_ms, row.received_at_ms,
+                 int.from_bytes(key[:8], "big"), row.body, _decode(row.body))
+
+
+def _order(event: Event) -> tuple[int, str]:
+    return event.timestamp_ms, event.message_id

@@ -1,0 +1,143 @@
+"""Stage `intake`: is this event new, and is its person known already, or must `identity` decide?
+
+Keyed by routing id. In the fused mode `dedup` is a look-up, and no claim is ever in flight: the
+answer is here before the next event (protocol 3, 10).
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from agents.archive import TABLES as ARCHIVE_TABLES
+from agents.archive import drop, keep
+from agents.records import Answer, Arrive, Claim, Job, Received, Revoke
+from agents.usage import note
+from events.event import Event, Id
+from identity.extract import account_of, candidates, gate, routing_id
+from runtime.stage import Stage, State, Table
+
+
+class Sight(Struct, frozen=True, array_like=True):
+    """When a messageId was first seen (dedup window), and the timestamp its event is kept under."""
+
+    at_ms: int
+    timestamp_ms: int
+
+
+class Links(Struct, frozen=True, array_like=True):
+    """What `identity` confirmed of a visitor: ids, best-ranked first, all on one profile.
+
+    ``settings`` is the hash of the identity settings under which that was so.
+    """
+
+    profile_id: str
+    ids: tuple[Id, ...]
+    account: str
+    settings: str
+
+
+SIGHTS: Table[Sight] = Table("sights", b"Ds", Sight, cached=False)
+LINKS: Table[Links] = Table("links", b"Dl", Links)
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def receive(state: State, record: Received) -> None:
+    """Pass on an event that is new: to the archive, its destinations, and its person.
+
+    Rule: collect C-33, C-35; identity 3; protocol 3.
+    """
+    at_ms = state.at_ms
+    definitions = state.definitions
+    key = record.message_id.encode()
+    sight = state.get(SIGHTS, key)
+    repeat_of_ms = -1
+    if sight is not None:
+        if at_ms < sight.at_ms + definitions.dedup_window_ms:
+            state.count("duplicates")
+            drop(state, record.message_id)
+            return
+        repeat_of_ms = sight.timestamp_ms
+    state.put(SIGHTS, key, Sight(at_ms, record.timestamp_ms if sight is None else repeat_of_ms))
+
+    data = record.data
+    if data is None:
+        data = _decode(record.body)
+    kind: str = data["type"]
+    event = Event(record.source, record.message_id, kind, at_ms, record.received_at_ms,
+                  record.timestamp_ms, record.body, data, repeat_of_ms)
+    user_id = data.get("userId") or ""
+    anonymous_id = data.get("anonymousId") or ""
+    note(state, record.source, user_id, anonymous_id, at_ms)
+    keep(state, event)
+
+    settings = definitions.identity
+    ids = candidates(data, kind, settings)
+    rid = routing_id(data, ids)
+    receivers = definitions.receivers(event)
+    if receivers:
+        queue = f"{rid[0]}:{rid[1]}" if rid else f"message:{record.message_id}"
+        for destination in receivers:
+            state.out("delivery", queue, Job(destination, queue, record.message_id, record.body))
+
+    reason = gate(data, kind, settings)
+    if reason is not None:
+        state.count("filtered")
+        state.count(f"filtered:{reason}")
+    elif rid is None:
+        state.count("unresolved")
+        state.count("unresolved:no_matching_identifiers")
+    else:
+        _settle(state, event, ids, rid)
+
+
+def _settle(state: State, event: Event, ids: tuple[Id, ...], rid: Id) -> None:
+    """Forward an event whose ids are all confirmed on one profile, claim the ids of any other."""
+    state.count("applied")
+    account = account_of(event.data, event.type)
+    links = state.get(LINKS, _key(rid))
+    if (
+        links is not None
+        and event.type != "group"
+        and links.settings == state.definitions.identity.hash
+        and (not account or account == links.account)
+    ):
+        granted = links.ids
+        if len(ids) == 1 and ids[0] in granted:
+            state.out("profile", links.profile_id, Arrive(event, links.profile_id, ids))
+            return
+        used = tuple(id for id in granted if id in ids)
+        if len(used) == len(ids):
+            state.out("profile", links.profile_id, Arrive(event, links.profile_id, used))
+            return
+    state.out("identity", "default", Claim(event, ids, rid, account))
+
+
+def confirm(state: State, answer: Answer) -> None:
+    """Keep what was confirmed, or that nothing is: then this visitor's events always claim."""
+    key = _key(answer.routing_id)
+    if answer.profile_id:
+        state.put(LINKS, key, Links(answer.profile_id, answer.ids, answer.account,
+                                    state.definitions.identity.hash))
+    elif state.get(LINKS, key) is not None:
+        state.delete(LINKS, key)
+
+
+def revoke(state: State, order: Revoke) -> None:
+    """What was granted on a merged profile is granted on the survivor."""
+    key = _key(order.routing_id)
+    links = state.get(LINKS, key)
+    if links is not None and links.profile_id == order.loser:
+        state.put(LINKS, key, msgspec.structs.replace(links, profile_id=order.survivor))
+
+
+def _key(rid: Id) -> bytes:
+    return f"{rid[0]}\0{rid[1]}".encode()
+
+
+STAGE = Stage(
+    "intake",
+    {Received: receive, Answer: confirm, Revoke: revoke},
+    (SIGHTS, LINKS, *ARCHIVE_TABLES),
+)

@@ -1,0 +1,178 @@
+"""The engine of one process: log, state and the fused runner, and what happens around a commit.
+
+Faust feeds it (`app/wiring.py`), HTTP appends to it, and after each commit it tells the archive
+and outbound what is new. It knows nothing of HTTP and nothing of what the stages decide.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agents import delivery, identity, intake, usage
+from agents.definitions import EMPTY, compile_definitions
+from agents.definitions import TABLES as DEFINITION_TABLES
+from agents.profile import STAGE as PROFILE
+from agents.profile import sweeping
+from agents.profile_tables import TIMERS
+from agents.records import Continue, Define, Received, Redrive, Result, Tick
+from app.clock import Clock
+from app.kinds import KINDS
+from runtime.envelope import pack
+from runtime.fused import Runner, Written
+from tables.store import Store, after
+from transport.log import Log, NotDurable
+
+logger = logging.getLogger(__name__)
+
+TOPIC = "raw"
+STAGES = (intake.STAGE, identity.STAGE, PROFILE, usage.STAGE, delivery.STAGE)
+COMMIT_EVENTS = 500
+BACKLOG_EVENTS = 20_000
+BACKLOG_BYTES = 64 << 20
+TICK_SECONDS = 0.2
+SWEEP_PROFILES = 200
+
+
+class Overloaded(Exception):
+    """More is waiting than can be applied soon; try again in ``retry_after_s``."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("more events are waiting than can be applied soon")
+        self.retry_after_s = retry_after_s
+
+
+def runner_over(store: Store, log_identity: str) -> Runner:
+    """Return the runner of all stages over a store: the same in worker, rebuild and simulator."""
+    return Runner(store, log_identity, STAGES, KINDS, compile_definitions,
+                  tables=DEFINITION_TABLES, first=EMPTY)
+
+
+class Engine:
+    """One log, one state, one runner."""
+
+    def __init__(self, log: Log, store: Store, clock: Clock) -> None:
+        """Take up the state where it stands; `apply` brings it up to the log."""
+        self.log = log
+        self.store = store
+        self.clock = clock
+        self.runner = runner_over(store, log.identity)
+        self.listeners: list[Callable[[Written], None]] = []
+        self._uncommitted = 0
+        self._waiting_events = 0
+        self._waiting_bytes = 0
+        self._appended: dict[int, tuple[int, int]] = {}
+        self._tick_at = self._continue_at = -1
+        self._rung_ms = 0
+
+    # ---- in --------------------------------------------------------------------------------------
+    @property
+    def caught_up(self) -> bool:
+        """Return whether all that is durable is applied."""
+        return self.runner.applied + 1 >= self.log.durable_end(TOPIC, 0)
+
+    async def accept(self, received_at_ms: int, calls: Sequence[Received]) -> None:
+        """Append one request's calls; return when they are durable.
+
+        Raises Overloaded before memory grows, NotDurable when the disk fails.
+        """
+        if self._waiting_events > BACKLOG_EVENTS or self._waiting_bytes > BACKLOG_BYTES:
+            raise Overloaded
+        data = [call.data for call in calls]
+        for call in calls:
+            call.data = None
+        value = pack("event", received_at_ms, calls)
+        for call, one in zip(calls, data, strict=True):
+            call.data = one
+        await self._append(value, received_at_ms, list(calls))
+
+    async def _append(self, value: bytes, at_ms: int, items: list[Any]) -> int:
+        offset = self.log.append(TOPIC, 0, value, None, at_ms, items)
+        weight = (len(items), len(value))
+        self._appended[offset] = weight
+        self._waiting_events += weight[0]
+        self._waiting_bytes += weight[1]
+        try:
+            await self.log.flush()
+        except NotDurable:
+            self._passed(offset)
+            raise
+        return offset
+
+    def _passed(self, offset: int) -> None:
+        events, size = self._appended.pop(offset, (0, 0))
+        self._waiting_events -= events
+        self._waiting_bytes -= size
+
+    async def results(self, results: list[Result]) -> None:
+        """Log what destinations answered."""
+        await self._append(pack("result", self.clock.now_ms(), results), self.clock.now_ms(), results)
+
+    async def define(self, definition: Define) -> None:
+        """Put new definitions in force, from this place of the log on."""
+        now = self.clock.now_ms()
+        await self._append(pack("define", now, [definition]), now, [definition])
+
+    async def redrive(self, poison_id: str) -> None:
+        """Take up a set-aside event again."""
+        now = self.clock.now_ms()
+        await self._append(pack("redrive", now, [Redrive(poison_id)]), now, [Redrive(poison_id)])
+
+    # ---- applied -----------------------------------------------------------------------------------
+    def apply(self, offset: int, value: bytes, items: list[Any] | None) -> None:
+        """Apply a durable record."""
+        self._uncommitted += self.runner.apply(offset, value, items)
+        self._passed(offset)
+
+    @property
+    def full(self) -> bool:
+        """Return whether enough is applied to be worth a commit, however much still waits."""
+        return self._uncommitted >= COMMIT_EVENTS
+
+    def commit(self) -> None:
+        """Write what was applied, and tell who listens."""
+        self._uncommitted = 0
+        written = self.runner.commit()
+        for listener in self.listeners:
+            listener(written)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many items are in the log and not applied."""
+        return self._waiting_events
+
+    async def until_applied(self) -> None:
+        """Return when all that is in the log now is applied and written."""
+        end = self.log.end(TOPIC, 0)
+        while self.runner.applied + 1 < end or self._uncommitted:
+            await asyncio.sleep(0.005)
+
+    @property
+    def next_due_ms(self) -> int:
+        """Return the instant of the earliest timer; 0: there is none."""
+        start = TIMERS.prefix + self._rung_ms.to_bytes(8, "big")
+        for key, _ in self.store.scan(start, after(TIMERS.prefix)):
+            self._rung_ms = int.from_bytes(key[2:10], "big")
+            return self._rung_ms
+        return 0
+
+    # ---- time and sweeps -----------------------------------------------------------------------------
+    async def tend(self) -> None:
+        """Log a tick whenever a timer is due, and a step of the sweep while there is one."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self.beat()
+            except NotDurable as error:
+                logger.warning("a tick could not be logged: %s", error)
+
+    async def beat(self) -> None:
+        """Do what is due now, once."""
+        now = self.clock.now_ms()
+        if self._tick_at <= self.runner.applied:
+            due = self.next_due_ms
+            if due and due <= now:
+                self._tick_at = await self._append(pack("tick", now, [Tick()]), now, [Tick()])
+        if self._continue_at <= self.runner.applied and sweeping(self.runner):
+            step = [Continue(SWEEP_PROFILES)]
+            self._continue_at = await self._append(pack("continue", now, step), now, step)

@@ -1,0 +1,80 @@
+"""What the operator sets, read from the environment once.
+
+A wrong value is refused with the variable's name, what it was, and what it may be.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+DEFAULT_PORT = 6066
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class WrongSetting(Exception):
+    """A setting cannot be used; the text names it and says how to mend it."""
+
+
+class Settings(Struct, frozen=True):
+    """The worker's surroundings."""
+
+    data: Path
+    config: Path
+    broker: str
+    host: str
+    port: int
+    token: str
+    outbound_allow: tuple[Network, ...]
+    clock: Path | None
+    """Tests only: a file with the instant in milliseconds that the worker takes for now."""
+
+    @property
+    def log_folder(self) -> Path:
+        """Return where the embedded log lies."""
+        return Path(self.broker.removeprefix("embedded://"))
+
+    @property
+    def state_folder(self) -> Path:
+        """Return where the state lies: a cache of the log."""
+        return self.data / "state"
+
+
+def from_environment(env: Mapping[str, str]) -> Settings:
+    """Return the settings. Raises WrongSetting."""
+    data = Path(env.get("WATERSMEET_DATA") or "./data").absolute()
+    broker = env.get("WATERSMEET_BROKER") or ""
+    if broker and not broker.startswith("embedded://"):
+        raise WrongSetting(
+            f'WATERSMEET_BROKER: "{broker}" is not supported yet; this release runs on the '
+            "embedded log: leave it unset, or give embedded:// and a folder"
+        )
+    folder = broker.removeprefix("embedded://")
+    log = Path(folder).absolute() if folder else data / "log"
+    port = env.get("WATERSMEET_PORT") or str(DEFAULT_PORT)
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise WrongSetting(f'WATERSMEET_PORT: "{port}" is not a port; give 1 to 65535')
+    networks: list[Network] = []
+    for text in (env.get("WATERSMEET_OUTBOUND_ALLOW") or "").split(","):
+        if not text.strip():
+            continue
+        try:
+            networks.append(ipaddress.ip_network(text.strip()))
+        except ValueError as error:
+            raise WrongSetting(
+                f'WATERSMEET_OUTBOUND_ALLOW: "{text.strip()}" is not a network ({error}); '
+                "give networks like 127.0.0.0/8, separated by commas"
+            ) from error
+    clock = env.get("WATERSMEET_CLOCK")
+    return Settings(
+        data=data,
+        config=Path(env.get("WATERSMEET_CONFIG") or "./config").absolute(),
+        broker=f"embedded://{log}",
+        host=env.get("WATERSMEET_HOST") or "127.0.0.1",
+        port=int(port),
+        token=env.get("WATERSMEET_TOKEN") or "",
+        outbound_allow=tuple(networks),
+        clock=Path(clock) if clock else None,
+    )
