@@ -31,6 +31,8 @@ from transport.log import Log
 DAY_MS = 24 * 60 * 60 * 1000
 BLOCK_BYTES = 1 << 20
 BLOCK_SECONDS = 5.0
+MOST_BYTES = 64 << 20
+"""What may wait for the disk before the engine waits too."""
 FORMAT = 1
 _STATE = "covered.json"
 _ENDING = ".ndjson.gz"
@@ -136,6 +138,12 @@ class Archiver:
             await self.flush()
             if self.problem:
                 await asyncio.sleep(1)
+
+    async def room(self) -> None:
+        """Return when more may be added: at once, unless the disk is far behind or fails."""
+        while self.pending_bytes > MOST_BYTES:
+            self._full.set()
+            await asyncio.sleep(0.05)
 
     async def flush(self, *, note: bool = False) -> None:
         """Write what waits, durably; then `covered` is the last offset advanced to.

@@ -263,6 +263,20 @@ async def test_archive_a_cancelled_writer_leaves_nothing_half_done(tmp_path):
     assert Archiver(tmp_path / "a", "log-1").covered == 1
 
 
+async def test_archive_makes_the_engine_wait_when_the_disk_is_far_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.archive.MOST_BYTES", 10)
+    archiver = Archiver(tmp_path / "a", "log-1")
+    await asyncio.wait_for(archiver.room(), 1)
+    archiver.add(0, DAY, b"x" * 11)
+    archiver.advance(0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(archiver.room(), 0.01)
+    task = asyncio.create_task(archiver.run())
+    await asyncio.wait_for(archiver.room(), 2)
+    task.cancel()
+    assert archiver.covered == 0
+
+
 async def test_archive_add_costs_little(tmp_path):
     archiver = Archiver(tmp_path / "a", "log-1")
     archiver._full = asyncio.Event()
@@ -400,8 +414,8 @@ async def test_archive_catches_up_with_a_state_that_came_further(tmp_path, cover
             await archiver.flush()
     # Killed: what was not flushed is gone, the state is not.
     archiver = Archiver(tmp_path / "a", "log-1")
-    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
-    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))  # nothing is left
+    catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
+    catch_up(archiver, log, "raw", runner.codec, StoreReader(store))  # nothing is left
     await archiver.close()
     assert lines(tmp_path / "a") == {
         "2024-10-04.ndjson.gz": [b"a", b"b", b"c", b"d", b"p"],
@@ -409,10 +423,29 @@ async def test_archive_catches_up_with_a_state_that_came_further(tmp_path, cover
     }
 
 
+def test_archive_catches_up_in_blocks_however_much_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.archive.BLOCK_BYTES", 100)
+    log, store = FakeLog(), MemoryStore()
+    runner = Runner(store, "log-1", [Stage("intake", {Received: receive}, (SEEN, *TABLES))], KINDS,
+                    lambda *args: None)
+    for at in range(50):
+        log.values.append(pack("event", at, [received(f"{at}.{item}", at, body=b"x" * 30)
+                                             for item in range(3)]))
+        runner.apply(at, log.values[at])
+    runner.commit()
+    archiver = Archiver(tmp_path / "a", "log-1")
+    catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
+    assert archiver.covered > 40
+    assert archiver.pending_bytes < 200
+    archiver.flush_now()
+    assert archiver.covered == 49
+    assert every(tmp_path / "a") == [b"x" * 30] * 150
+
+
 async def test_archive_ahead_of_the_log_is_refused(tmp_path):
     archiver = await filled(tmp_path / "a", [[(5, DAY, b"5")]])
     with pytest.raises(ArchiveRefused, match="put back from an older copy"):
-        await catch_up(archiver, FakeLog(), "raw", None, StoreReader(MemoryStore()))
+        catch_up(archiver, FakeLog(), "raw", None, StoreReader(MemoryStore()))
 
 
 async def test_archive_says_when_the_log_no_longer_has_what_it_lacks(tmp_path, caplog):
@@ -425,7 +458,7 @@ async def test_archive_says_when_the_log_no_longer_has_what_it_lacks(tmp_path, c
     for offset, value in enumerate(log.values):
         runner.apply(offset, value)
     runner.commit()
-    await catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
+    catch_up(archiver, log, "raw", runner.codec, StoreReader(store))
     assert "lacks what was kept of records 0 to 2" in caplog.text
     await archiver.close()
     assert archiver.covered == 4
