@@ -4,6 +4,7 @@ Two of them: RocksDB for the worker, and a sorted dict for the simulator and the
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +91,9 @@ class RocksStore:
         bounds.set_iterate_lower_bound(start)
         bounds.set_iterate_upper_bound(stop)
         if reverse:
-            return self._db.items(backwards=True, read_opt=bounds)  # type: ignore[return-value]
+            # rocksdict does not heed the lower bound on the way down.
+            down = self._db.items(backwards=True, read_opt=bounds)
+            return takewhile(lambda row: row[0] >= start, down)  # type: ignore[arg-type]
         return self._db.items(from_key=start, read_opt=bounds)  # type: ignore[return-value]
 
     def write(self, puts: Iterable[Row], deletes: Iterable[bytes]) -> None:
