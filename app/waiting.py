@@ -203,6 +203,9 @@ class Waiting:
         else:
             rows.append(self._add(key, row, queue))
             rows.sort(key=lambda entry: entry.number)
+            while len(rows) > 1 and (len(rows) > self._limits.of_a_queue or not self._room()):
+                self._forget(rows.pop())
+                queue.more = True
         self._list(queue)
 
     def _add(self, key: bytes, row: JobRow, queue: Queue) -> Entry:

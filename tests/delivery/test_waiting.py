@@ -98,7 +98,7 @@ class World:
 
 
 @pytest.mark.parametrize("limits", [TIGHT, Limits()], ids=["tight", "roomy"])
-@pytest.mark.parametrize("seed", range(3000))
+@pytest.mark.parametrize("seed", range(60))
 def test_delivery_s4_jobs_of_a_queue_leave_in_order_once_at_a_time_and_all_of_them(seed, limits):
     world = World(seed, limits)
     rng = world.rng
