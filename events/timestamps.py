@@ -9,6 +9,7 @@ from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)
+_BETWEEN = ("", " ", "t")
 _from_iso = datetime.fromisoformat
 
 MIN_MS = -62_135_596_800_000
@@ -32,6 +33,9 @@ def parse(value: object) -> int | None:
     """
     if type(value) is not str:
         return None
+    # the library also reads 2026010509 and any character for the T: such is no instant for us
+    if value[4:5] != "-" or (value[10:11] != "T" and value[10:11] not in _BETWEEN):
+        return _parse_slowly(value)
     try:
         at = _from_iso(value)
     except ValueError:
