@@ -310,7 +310,7 @@ def history(
 
 
 def _suffix(when: When) -> bytes:
-    return max(0, when[0]).to_bytes(8, "big") + when[1].encode()
+    return min(max(0, when[0]), 2**63).to_bytes(8, "big") + when[1].encode()
 
 
 def _events(asked: Asked) -> dict[str, Any]:
