@@ -19,9 +19,10 @@ from profiles.computed.definition import ComputedTrait
 from sources.definition import Source
 from workspace import environment, references
 from workspace.later import LATER_TOP, NOT_YET
+from workspace.names import Names, did_you_mean
 from workspace.problem import Path, Problem, dotted, in_order
 from workspace.settings import Workspace
-from workspace.structure import Fault, did_you_mean, faults, shown, without
+from workspace.structure import Fault, faults, shown, without
 from workspace.yaml_reader import Document, read
 
 MOST: Final = 100_000
@@ -121,7 +122,7 @@ class _Loading:
         self.values: dict[str, Any] = {key: {} for key in MAPS}
         self.count = 0
         self.torn: set[Path] = set()
-        """What was taken out of faulty definitions."""
+        """The paths to what was taken out of faulty definitions."""
 
     # ---- a file -------------------------------------------------------------------------------
     def add(self, document: Document) -> None:
@@ -202,7 +203,8 @@ class _Loading:
         for path in self.places:
             if len(path) > 1:
                 known[str(path[0])].add(str(path[1]))
-        for fault in references.faults(definitions, known):
+        names = {top: Names(found) for top, found in known.items()}
+        for fault in references.faults(definitions, names):
             if not self.touches_torn(fault):
                 self.report(fault)
         if self.wrong:
@@ -224,7 +226,8 @@ class _Loading:
                 self.report(fault)
         while found:
             self.wrong = True
-            self.torn |= {fault.path for fault in found}
+            for fault in found:
+                self.torn.update(fault.path[:end] for end in range(len(fault.path) + 1))
             value = without(value, [fault.path[len(path) :] for fault in found])
             if value is None:
                 return None
@@ -238,8 +241,7 @@ class _Loading:
 
     def touches_torn(self, fault: Fault) -> bool:
         """Tell whether a fault may only follow from what was taken out of its definition."""
-        end = len(fault.path)
-        return any(path[:end] == fault.path for path in self.torn)
+        return fault.path in self.torn
 
     def report(self, fault: Fault) -> None:
         """Report a fault of a definition, wherever it stands."""

@@ -5,7 +5,6 @@ Rule: workspace 2 to 5, audiences Y1 to Y4.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 from audiences import definition as audiences
@@ -20,13 +19,14 @@ from profiles.computed import definition as computed
 from profiles.computed.definition import ComputedTrait
 from workspace import environment
 from workspace.later import NOT_YET
+from workspace.names import Names
 from workspace.problem import Path
-from workspace.structure import Fault, did_you_mean, nearest, shown
+from workspace.structure import Fault, shown
 
 if TYPE_CHECKING:
     from workspace.definitions import Definitions
 
-Known = Mapping[str, AbstractSet[str]]
+Known = Mapping[str, Names]
 """Top key -> the keys defined under it, those of faulty definitions too."""
 
 DAY_MS: Final = 86_400_000
@@ -121,7 +121,7 @@ def _destination(path: Path, destination: Destination) -> Iterator[Fault]:
 
 # ---- computed traits, audiences -----------------------------------------------------------------
 def _computed(definitions: "Definitions", known: Known) -> Iterator[Fault]:
-    places = frozenset(known["destinations"])
+    places = known["destinations"].all
     for key, trait in definitions.computed_traits.items():
         path: Path = ("computed_traits", key)
         yield from _troubles(path, computed.problems(trait, places), known)
@@ -129,9 +129,9 @@ def _computed(definitions: "Definitions", known: Known) -> Iterator[Fault]:
 
 
 def _audiences(definitions: "Definitions", known: Known) -> Iterator[Fault]:
-    places = frozenset(known["destinations"])
-    everyone = dict.fromkeys(known["audiences"], _ANYBODY) | definitions.audiences
-    traits = dict.fromkeys(known["computed_traits"], _ANYTHING) | definitions.computed_traits
+    places = known["destinations"].all
+    everyone = dict.fromkeys(known["audiences"].all, _ANYBODY) | definitions.audiences
+    traits = dict.fromkeys(known["computed_traits"].all, _ANYTHING) | definitions.computed_traits
     for key, audience in definitions.audiences.items():
         path: Path = ("audiences", key)
         found = audiences.problems(key, everyone, traits, places)
@@ -155,10 +155,12 @@ def _trait(path: Path, name: str, known: Known) -> Iterator[Fault]:
 
     Any other name is that of a custom trait, which exists as soon as somebody sends it.
     """
-    there = known["computed_traits"] | known["audiences"]
-    if name in there or len(name) < 5:
+    if len(name) < 5:
         return
-    near = nearest(name, there, 0.9)
+    for top in ("computed_traits", "audiences"):
+        if name in known[top].all:
+            return
+    near = known["computed_traits"].slip(name) or known["audiences"].slip(name)
     if near is not None:
         what = f'no computed trait is called "{name}", so this is a custom trait'
         yield Fault(path, what, f'did you mean "{near}"?', at_key=True, warning=True)
@@ -167,15 +169,9 @@ def _trait(path: Path, name: str, known: Known) -> Iterator[Fault]:
 # ---- names --------------------------------------------------------------------------------------
 def _named(names: Iterable[str], top: str, known: Known, path: Path) -> Iterator[Fault]:
     for place, name in enumerate(names):
-        if name not in known[top]:
+        if name not in known[top].all:
             what = f'there is no {top[:-1]} "{name}"'
-            yield Fault((*path, place), what, _there(name, top, known))
-
-
-def _there(name: str, top: str, known: Known) -> str:
-    names = sorted(known[top])
-    listed = f"{top} are: {', '.join(names[:10])}" if names else f"define it under {top}"
-    return did_you_mean(name, names, listed)
+            yield Fault((*path, place), what, known[top].mend(name, top))
 
 
 def _troubles(path: Path, troubles: Iterable[Trouble], known: Known) -> Iterator[Fault]:
@@ -183,5 +179,6 @@ def _troubles(path: Path, troubles: Iterable[Trouble], known: Known) -> Iterator
     for at, what, mend in troubles:
         missing = _MISSING.fullmatch(what)
         if missing is not None:
-            mend = _there(missing[2], f"{missing[1]}s", known)
+            top = f"{missing[1]}s"
+            mend = known[top].mend(missing[2], top)
         yield Fault((*path, *at), what, mend, at_key=NOT_YET[0] in what or "unknown" in what)

@@ -4,7 +4,6 @@ The rooms' Structs are the one source of truth. Their JSON Schema finds every fa
 what follows turns each into a sentence in the user's words, with a proposal.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from workspace.later import ANY, LATER_KEYS, LATER_VALUES, NOT_YET
+from workspace.names import did_you_mean, nearest
 from workspace.problem import Path, dotted
 
 Schema = Mapping[str, Any]
@@ -80,22 +80,6 @@ def without(value: Any, paths: Iterable[Path]) -> Any:
     return rest
 
 
-def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
-    """Return the known word that was probably meant, or None. Cost: looks at every known word."""
-    names = sorted(known)
-    folded = {_folded(name): name for name in names}
-    if _folded(word) in folded:
-        return folded[_folded(word)]
-    found = difflib.get_close_matches(word, names, 1, likeness)
-    return found[0] if found else None
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Return a mend that proposes the nearest known word, or ``otherwise``."""
-    near = nearest(word, known)
-    return f'did you mean "{near}"?' if near else otherwise
-
-
 def shown(value: Any) -> str:
     """Return a value as an error shows it: short, and as it is written."""
     if value is None:
@@ -109,10 +93,6 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a map"
     return str(value)
-
-
-def _folded(word: str) -> str:
-    return word.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
 @cache
