@@ -1,11 +1,13 @@
 """What definitions say beyond their own shape: limits of the rooms, and the names of each other.
 
-Rule: workspace 2 to 5, audiences Y1 to Y4.
+Rule: workspace 2 to 5, audiences Y1 to Y4, journeys Y1 to Y6.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from audiences import definition as audiences
 from audiences.definition import Audience, Condition
@@ -15,6 +17,8 @@ from destinations.request import InvalidSettings, filled
 from events.durations import millis
 from events.operators import Trouble
 from identity import settings as identity
+from journeys import checks
+from journeys.kind import References
 from profiles.computed import definition as computed
 from profiles.computed.definition import ComputedTrait
 from workspace import environment
@@ -53,6 +57,7 @@ def faults(definitions: "Definitions", known: Known) -> Iterator[Fault]:
         yield from _destination(path, destination)
     yield from _computed(definitions, known)
     yield from _audiences(definitions, known)
+    yield from _journeys(definitions, known)
 
 
 # ---- workspace, sources, destinations -----------------------------------------------------------
@@ -137,6 +142,17 @@ def _audiences(definitions: "Definitions", known: Known) -> Iterator[Fault]:
         found = audiences.problems(key, everyone, traits, places)
         yield from _troubles(path, found, known)
         yield from conditions(audience.where, (*path, "where"), known)
+
+
+def _journeys(definitions: "Definitions", known: Known) -> Iterator[Fault]:
+    around = References(known["audiences"].all, known["destinations"].all)
+    for key, journey in definitions.journeys.items():
+        path: Path = ("journeys", key)
+        yield from _troubles(path, checks.problems(key, journey, around), known)
+        for fault in _troubles(path, checks.warnings(journey), known):
+            yield replace(fault, warning=True)
+    for key, trouble in checks.same_names(definitions.journeys):
+        yield from _troubles(("journeys", key), [trouble], known)
 
 
 def conditions(where: Condition, path: Path, known: Known) -> Iterator[Fault]:
