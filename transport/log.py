@@ -28,6 +28,7 @@ import msgspec
 
 from transport import segment
 from transport.files import Files, Locked, OsFiles, write_all, write_file
+from transport.recovery import LogCorrupt, LogRefused, Place, Segment, newer, recover
 from transport.segment import Damaged, Record
 
 __all__ = ["Log", "LogCorrupt", "LogLocked", "LogRefused", "NotDurable", "Record"]
@@ -39,67 +40,29 @@ SEGMENT_BYTES = 128 << 20
 TAIL_BYTES = 32 << 20
 TAIL_RECORDS = 100_000
 HEAL_SECONDS = 0.5
-INDEX_BYTES = 256 << 10
 PROBE_BYTES = 1 << 20
 _TOPIC = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}\Z")
-_SEGMENT = re.compile(r"[0-9]{20}\.seg\Z")
-
-
-class LogRefused(Exception):
-    """The folder cannot be used as it is; the text says why and how to mend it."""
 
 
 class LogLocked(LogRefused):
     """Another process owns the log."""
 
 
-class LogCorrupt(LogRefused):
-    """The log is damaged where no interrupted write can have been."""
-
-    def __init__(self, file: str, position: int, offset: int, why: str, lost: str) -> None:
-        super().__init__(
-            f"{file}: byte {position}: record {offset}: {why}; this is damage, not an interrupted "
-            f"write: {lost}; put the file back from a copy, or give up what is lost with "
-            f"`python -m transport.mend {file.partition('/topics/')[0].removesuffix('/log.json')}`"
-        )
-        self.file = file
-        self.position = position
-        self.offset = offset
-
-
 class NotDurable(Exception):
     """What was appended is not on disk, and will not be: append it again."""
-
-
-class _Segment:
-    """One file: where it begins, and some of the places where records stand in it."""
-
-    __slots__ = ("base", "offsets", "path", "places", "size")
-
-    def __init__(self, path: str, base: int, size: int) -> None:
-        self.path = path
-        self.base = base
-        self.size = size
-        self.offsets = [base]
-        self.places = [segment.HEADER_SIZE]
-
-    def note(self, offset: int, position: int) -> None:
-        """Remember where a record stands, if the last such place is far enough away."""
-        if position - self.places[-1] >= INDEX_BYTES:
-            self.offsets.append(offset)
-            self.places.append(position)
 
 
 class _Partition:
     """A partition: its segments, what of it is in memory, and what is not written yet."""
 
-    def __init__(self, topic: str, number: int, folder: str, seed: int) -> None:
+    def __init__(self, topic: str, number: int, folder: str, identity: str) -> None:
         self.topic = topic
         self.number = number
         self.folder = folder
-        self.seed = seed
+        self.seed = segment.seed(identity, topic, number)
+        self.place = Place(folder, identity, number, self.seed)
         self.made = False
-        self.segments: list[_Segment] = []
+        self.segments: list[Segment] = []
         self.durable = 0
         self.end = 0
         self.tail: list[Record] = []
@@ -108,6 +71,7 @@ class _Partition:
         self.handle = -1
         self.position = 0
         self.roll = False
+        self.removed = False
         self.pending: list[Record] = []
         self.pieces: list[bytes] = []
         self.next_read = (-1, "", 0)
@@ -119,7 +83,7 @@ class _Written(msgspec.Struct):
     partition: _Partition
     records: list[Record]
     pieces: list[bytes]
-    fresh: _Segment | None = None
+    fresh: Segment | None = None
     handle: int = -1
     position: int = 0
     size: int = 0
@@ -174,9 +138,9 @@ class Log:
         files = files or OsFiles()
         path = os.path.abspath(path)  # noqa: PTH100, a link stays what the user called it
         _make_folders(files, path)
-        held = _lock(files, path) if lock else -1
+        held = take_lock(files, path) if lock else -1
         try:
-            log = cls(path, files, _identity(files, path, identity), segment_bytes)
+            log = cls(path, files, read_identity(files, path, identity), segment_bytes)
             log._lock = held
             files.mkdir(f"{path}/topics")
             files.sync_dir(path)
@@ -194,117 +158,13 @@ class Log:
         return log
 
     def _recover(self, part: _Partition, verify: bool) -> None:
-        """Check a partition's segments and cut the torn end of the last one."""
-        files = self.files
         part.made = True
-        files.sync_dir(part.folder)
-        names = list(filter(_SEGMENT.match, files.listdir(part.folder)))
-        for place, name in enumerate(names):
-            base = int(name[:-4])
-            last = place == len(names) - 1
-            found = _Segment(f"{part.folder}/{name}", base, 0)
-            if part.segments and base != part.end:
-                raise LogCorrupt(
-                    part.segments[-1].path, part.segments[-1].size, part.end,
-                    f"the next file begins with record {base}",
-                    f"records {part.end} to {base - 1} are missing",
-                )
-            until = -1 if last else int(names[place + 1][:-4])
-            handle = files.open(found.path)
-            try:
-                kept = self._check(part, found, handle, until, verify)
-            finally:
-                files.close(handle)
-            if kept:
-                part.segments.append(found)
-            else:
-                part.roll = True
-        part.durable = part.tail_base = part.end
-        if part.segments and not part.roll:
-            part.handle = files.open(part.segments[-1].path)
-
-    def _check(
-        self, part: _Partition, found: _Segment, handle: int, until: int, verify: bool
-    ) -> bool:
-        """Read a segment through. Return False if it was never begun and is removed."""
-        files = self.files
-        size = found.size = files.size(handle)
-
-        def read(size: int, position: int) -> bytes:
-            return files.read(handle, size, position)
-
-        position, offset, sealed = segment.HEADER_SIZE, found.base, False
-        try:
-            version, first = segment.read_header(read(segment.HEADER_SIZE, 0), part.seed)
-            if version > segment.FORMAT:
-                raise LogRefused(_newer(found.path, version))
-            if first != found.base:
-                raise Damaged(0, found.base, f"it is the segment of record {first}")
-            if until >= 0 and not verify:
-                part.end = until
-                return True
-            for unit in segment.units(read, size, part.seed, position, offset):
-                sealed = unit.value is None
-                if not sealed:
-                    found.note(unit.offset, position)
-                    offset = unit.offset + 1
-                position = unit.end
-                if offset == until:
-                    break
-        except Damaged as damage:
-            if not damage.position:
-                position = 0
-            self._judge(part, found, read, damage, position, until)
-            if not position:
-                logger.warning(
-                    "%s: the file was never begun (%d bytes): removed", found.path, size
-                )
-                files.unlink(found.path)
-                files.sync_dir(part.folder)
-                part.end = found.base
-                return False
-            torn = read(size - position, position)
-            logger.log(
-                logging.INFO if segment.begins_seal(torn) else logging.WARNING,
-                "%s: byte %d: the last write was interrupted: cut %d bytes, the log goes on with "
-                "record %d",
-                found.path, position, size - position, offset,
-            )
-            sealed = False
-        part.end = offset
-        if until >= 0:
-            if offset != until:
-                raise LogCorrupt(
-                    found.path, position, offset, "the file ends",
-                    f"records {offset} to {until - 1} are missing",
-                )
-            return True
-        if not sealed:
-            # What a killed process wrote may be in the cache only: it is durable from here on.
-            files.truncate(handle, position)
-            files.sync(handle)
-            mark = segment.seal(offset, position, part.seed)
-            write_all(files, handle, mark, position)
-            position += len(mark)
-        found.size = part.position = position
-        return True
-
-    def _judge(
-        self, part: _Partition, found: _Segment, read: segment.Read, damage: Damaged,
-        position: int, until: int,
-    ) -> None:
-        """Raise LogCorrupt unless the damage is the torn end of the last write."""
-        offset = damage.offset or found.base
-        if until >= 0:
-            raise LogCorrupt(
-                found.path, damage.position, offset, damage.why,
-                f"records {offset} to {until - 1} cannot be trusted",
-            ) from damage
-        # A header is synced before anything follows it, so one that is bad was damaged later.
-        headless = not position and found.size > segment.HEADER_SIZE
-        if headless or segment.vouched(read, found.size, part.seed, position) > position:
-            lost = f"records from {offset} on in this file cannot be trusted"
-            raise LogCorrupt(found.path, damage.position, offset, damage.why, lost) from damage
+        found = recover(self.files, part.place, verify)
+        part.segments = found.segments
+        part.end = part.durable = part.tail_base = found.end
+        part.position = found.position
+        if part.segments and found.usable:
+            part.handle = self.files.open(part.segments[-1].path)
 
     # ---- topics --------------------------------------------------------------------------------
     def topics(self) -> dict[str, int]:
@@ -329,8 +189,7 @@ class Log:
             if not _TOPIC.match(topic):
                 raise ValueError(f'"{topic}" cannot be a topic: use letters, digits, ".", "_", "-"')
             part = self._partitions[topic, number] = _Partition(
-                topic, number, f"{self.path}/topics/{topic}/{number}",
-                segment.seed(self.identity, topic, number),
+                topic, number, f"{self.path}/topics/{topic}/{number}", self.identity
             )
         return part
 
@@ -495,7 +354,7 @@ class Log:
     def _new_segment(self, item: _Written) -> None:
         part, files = item.partition, self.files
         base = item.records[0].offset
-        item.fresh = _Segment(f"{part.folder}/{base:020}.seg", base, 0)
+        item.fresh = Segment(part.place.path(base), base, 0)
         item.handle = files.open(item.fresh.path, create=True)
         head = segment.header(self.identity, part.number, base, part.seed)
         write_all(files, item.handle, head, 0)
@@ -619,10 +478,11 @@ class Log:
                     handle, part.handle = part.handle, -1
                     with contextlib.suppress(OSError):  # its fate is known
                         files.close(handle)
-                fresh = f"{part.folder}/{part.durable:020}.seg"
-                known = bool(part.segments) and part.segments[-1].path == fresh
-                if not known and files.exists(fresh):
-                    files.unlink(fresh)  # it was begun by the round that failed
+                fresh = part.place.path(part.durable)
+                if part.segments and part.segments[-1].base == part.durable:
+                    part.segments.pop()
+                if files.exists(fresh):
+                    files.unlink(fresh)  # begun, and nothing in it counts
                     files.sync_dir(part.folder)
                 if part.segments:
                     handle = files.open(part.segments[-1].path)
@@ -767,12 +627,19 @@ class Log:
         before_offset = min(before_offset, part.durable - 1)
         while len(part.segments) > 1 and part.segments[1].base <= before_offset:
             # One by one, oldest first: after a power cut a beginning is missing, never a middle.
+            self._sync_removal(part)
             self.files.unlink(part.segments[0].path)
-            self.files.sync_dir(part.folder)
+            part.removed = True
             del part.segments[0]
+        self._sync_removal(part)
         start = part.segments[0].base if part.segments else 0
         self.release(topic, partition, start)
         return start
+
+    def _sync_removal(self, part: _Partition) -> None:
+        if part.removed:
+            self.files.sync_dir(part.folder)
+            part.removed = False
 
     def retain(
         self,
@@ -807,7 +674,7 @@ class Log:
             part.roll = True  # or a quiet log would keep its last segment for ever
         return self.truncate(topic, partition, min(before, floor))
 
-    def _begins_before(self, part: _Partition, found: _Segment, instant_ms: int) -> bool:
+    def _begins_before(self, part: _Partition, found: Segment, instant_ms: int) -> bool:
         if found.base >= part.durable:
             return False
         first = self.read(part.topic, part.number, found.base, 1)
@@ -870,7 +737,8 @@ def _make_folders(files: Files, path: str) -> None:
         files.sync_dir(parent)
 
 
-def _lock(files: Files, path: str) -> int:
+def take_lock(files: Files, path: str) -> int:
+    """Own the log in ``path`` until the handle is closed. Raises LogLocked."""
     try:
         return files.lock(f"{path}/lock", f"{os.getpid()}\n")
     except Locked as locked:
@@ -881,8 +749,8 @@ def _lock(files: Files, path: str) -> int:
         ) from locked
 
 
-def _identity(files: Files, path: str, make: Callable[[], str]) -> str:
-    """Return the log's identity, made now if the log is new."""
+def read_identity(files: Files, path: str, make: Callable[[], str] | None = None) -> str:
+    """Return the log's identity, made now if the log is new. Raises LogRefused."""
     name = f"{path}/log.json"
     if files.exists(name):
         handle = files.open(name)
@@ -895,13 +763,15 @@ def _identity(files: Files, path: str, make: Callable[[], str]) -> str:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogCorrupt(name, 0, 0, str(error), "the identity of the log") from error
         if head.format > FORMAT:
-            raise LogRefused(_newer(name, head.format))
+            raise LogRefused(newer(name, head.format, FORMAT))
         if head.check != _checked(head):
             raise LogCorrupt(name, 0, 0, "it does not match its checksum", "the log's identity")
         return head.log
     topics = f"{path}/topics"
     if files.exists(topics) and any(files.listdir(f"{topics}/{t}") for t in files.listdir(topics)):
         raise LogCorrupt(name, 0, 0, "the file is missing", "the identity of the log")
+    if make is None:
+        raise LogRefused(f"{path}: there is no log here")
     head = _Header(FORMAT, make())
     head.check = _checked(head)
     write_file(files, path, "log.json", msgspec.json.encode(head) + b"\n")
@@ -910,10 +780,3 @@ def _identity(files: Files, path: str, make: Callable[[], str]) -> str:
 
 def _checked(head: _Header) -> str:
     return f"{segment.digest(f'{head.format}/{head.log}'.encode()):016x}"
-
-
-def _newer(file: str, version: int) -> str:
-    return (
-        f"{file}: the log is of format {version}, this program reads up to {FORMAT}: "
-        "start the newer program"
-    )

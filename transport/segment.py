@@ -26,6 +26,7 @@ HEADER_SIZE = HEADER.size + SUM.size
 RECORD_SIZE = RECORD.size + SUM.size
 SEAL_SIZE = SEAL.size + SUM.size
 _SEGMENT, _RECORD, _SEAL = b"wmlogseg", b"\xa7rec", b"\xa7sea"
+RECORD_MAGIC = _RECORD
 NO_KEY = 0xFFFFFFFF
 VALUE_LIMIT = 1 << 30
 _CHUNK = 1 << 20
@@ -176,6 +177,21 @@ def units(read: Read, size: int, start: int, position: int, offset: int) -> Iter
         if at == 0 and (have < asked or position + have >= size):
             raise Damaged(position, offset, "what stands there is cut short")
         position += at
+
+
+def record_at(data: bytes, at: int, start: int) -> Unit | None:
+    """Return the record that stands at ``at``, whatever its offset; None if none is whole."""
+    if len(data) - at < RECORD_SIZE:
+        return None
+    _, length, offset, _, _ = RECORD.unpack_from(data, at)
+    size = RECORD_SIZE + length
+    try:
+        return next(
+            units(lambda size, place: data[at + place : at + place + size],
+                  min(size, len(data) - at), start, 0, offset)
+        )
+    except (Damaged, StopIteration):
+        return None
 
 
 def vouched(read: Read, size: int, start: int, position: int) -> int:

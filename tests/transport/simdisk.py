@@ -147,8 +147,9 @@ class SimFiles:
         return sorted(p for p, node in self._tree.items() if isinstance(node, _File))
 
     def _file(self, path: str) -> _File:
-        node = self._tree[path]
-        assert isinstance(node, _File)
+        node = self._tree.get(path)
+        if not isinstance(node, _File):
+            raise FileNotFoundError(errno.ENOENT, path)
         return node
 
     # ---- faults --------------------------------------------------------------------------------

@@ -76,11 +76,13 @@ def test_transport_a_flipped_bit_anywhere_is_refused(caplog: pytest.LogCaptureFi
 def test_transport_a_cut_in_the_last_three_records_opens_at_the_last_whole_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    files, values = filled([[b"a" * 10], [b"b" * 20, b"c" * 30], [b"d" * 40]])
+    groups = [[b"a" * 10], [b"b" * 20, b"c" * 30], [b"d" * 40]]
+    files, values = filled(groups)
     path = f"{FOLDER}/{0:020}.seg"
     content = files.content(path)
     ends = [unit.end for unit in whole(content) if unit.value is not None]
     for cut in range(ends[0], len(content)):
+        files, _ = filled(groups)
         files.replace(path, content[:cut])
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -116,7 +118,7 @@ def whole(content: bytes) -> list[segment.Unit]:
 
 @pytest.mark.parametrize("damage", ["zeroed", "swapped", "old", "length", "shorter", "missing"])
 def test_transport_damage_away_from_the_end_is_refused(damage: str) -> None:
-    files, values = filled([[bytes([n]) * 700] for n in range(8)], segment_bytes=4000)
+    files, _ = filled([[bytes([n]) * 700] for n in range(8)], segment_bytes=4000)
     first, last = (f"{FOLDER}/{n:020}.seg" for n in (0, 6))
     assert files.paths()[-2:] == [first, last]
     content = bytearray(files.content(first))
@@ -172,7 +174,7 @@ def test_transport_a_value_that_looks_like_a_record_is_only_a_value() -> None:
 def test_transport_a_newer_format_is_refused() -> None:
     files, _ = filled(GROUPS)
     files.replace("/data/log/log.json", b'{"format":2,"log":"x","more":1}')
-    with pytest.raises(LogRefused, match="format 2.*start the newer program"):
+    with pytest.raises(LogRefused, match=r"format 2.*start the newer program"):
         open_log(files)
 
 
