@@ -23,7 +23,7 @@ from app.web.asking import iso
 from profiles.profile import ExternalId, Occurrence, Profile
 
 WINDOW_MS = 14 * 24 * 60 * 60 * 1000
-ROWS_A_REQUEST = 5000
+ROWS_A_REQUEST = 2000
 """History rows looked at for one answer; a page cut short by it says that there is more."""
 COLLECTIONS = ("users", "accounts")
 _BARE = re.compile(r"(?:use|acc)_[A-Za-z0-9_-]{1,100}")

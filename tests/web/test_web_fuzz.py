@@ -13,7 +13,8 @@ from tests.web.reading import NOW_MS, TOKEN, membership, trait
 
 RESOURCES = ["traits", "external_ids", "events", "metadata", "links", "x", "%ff", "", "a/b"]
 NAMES = ["user_id:u1", "use_1", "email:a@x", "user_id:%00", ":", "%F0%9F%98%80:1", "use_",
-         "a" * 500, "user_id:u1%2Ftraits", "..", "%2e%2e", "user_id:\u00fc", "group_id:g1", "user_id:{}"]
+         "a" * 500, "user_id:u1%2Ftraits", "..", "%2e%2e", "user_id:\u00fc", "group_id:g1",
+         "user_id:{}"]
 VALUES = st.one_of(
     st.sampled_from(["", "0", "1", "10", "-1", "1e3", "true", "desc", "asc", "audience", "%00",
                      "%ff", "2026-03-01", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
