@@ -5,6 +5,7 @@ from typing import Any
 
 from events.event import Event
 from profiles.profile import Trait
+from profiles.storable import storable
 
 
 def merge(traits: Mapping[str, Trait], event: Event) -> dict[str, Trait]:
@@ -23,7 +24,7 @@ def merge(traits: Mapping[str, Trait], event: Event) -> dict[str, Trait]:
         return {}
     order = (event.timestamp_ms, event.received_at_ms, event.message_id)
     return {
-        key: Trait(value, *order, event.source)
+        key: Trait(value if type(value) is str else storable(value), *order, event.source)
         for key, value in sent.items()
         if key not in traits or traits[key].order < order
     }

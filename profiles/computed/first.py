@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from profiles.computed.kind import Entry, Kind, Order, storable
+from profiles.computed.kind import Entry, Kind, Order
+from profiles.storable import storable
 
 
 def add(state: Entry | None, value: Any, order: Order) -> Entry:

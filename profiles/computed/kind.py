@@ -34,19 +34,3 @@ class Kind(Struct, frozen=True):
     """For kinds that need, of a window, only the newest event of each value: (value) -> a key."""
     ordered: bool = False
     """Whether the order of events within one instant matters."""
-
-
-def storable(value: Any) -> Any:
-    """Return a JSON value that every format of ours can hold.
-
-    Whole numbers over 64 bits become floats, whole floats become whole numbers.
-    """
-    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-        return float(value) if abs(value) < 10**308 else None
-    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
-        return int(value)
-    if type(value) is list:
-        return [storable(item) for item in value]
-    if type(value) is dict:
-        return {key: storable(item) for key, item in value.items()}
-    return value

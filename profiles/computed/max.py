@@ -3,7 +3,8 @@
 from typing import Any
 
 from events.operators import number
-from profiles.computed.kind import Kind, Order, storable
+from profiles.computed.kind import Kind, Order
+from profiles.storable import storable
 
 Figure = int | float
 
