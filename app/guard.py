@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from destinations.addresses import Network, allowed
+from destinations.addresses import Network, allowed, literal
 
 
 class AddressRefused(OSError):
@@ -38,6 +38,11 @@ class Guard(AbstractResolver):
             # meets a connection that is being closed.
             keepalive_timeout=4,
         )
+
+    def refuses(self, host: str) -> bool:
+        """Return whether the host is an address, in whatever form, that is refused."""
+        address = literal(host)
+        return address is not None and not allowed(address, self._allow)
 
     def open_socket(self, info: Any) -> socket.socket:
         """Return a socket for the address. Raises AddressRefused."""

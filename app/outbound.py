@@ -263,7 +263,6 @@ class Line:
         self._session: aiohttp.ClientSession | None = None
         self._ready: Ready | None = None
         self._settings: Settings | None = None
-        self._url = URL()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._lingers: float | None = None
@@ -410,8 +409,11 @@ class Line:
         session = self._session or self._open()
         answer: Answer | None = None
         try:
+            url = URL(request.url)
+        except ValueError:
+            return Answer(0, "INVALID_SETTINGS")
+        try:
             async with asyncio.timeout(timeout_s):
-                url = URL(request.url)
                 method, body, headers = request.method, request.body, request.headers
                 for _ in range(REDIRECTS + 1):
                     async with session.request(
@@ -436,7 +438,11 @@ class Line:
                     url = target
                 return Answer(status)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as why:
-            return answer or Answer(0, token(why))
+            if answer is None:
+                answer = Answer(0, token(why))
+                if answer.code == "INVALID_SETTINGS" and self._guard.refuses(url.host or ""):
+                    answer.code = "address_refused"  # an address in an odd form: 127.1, 0x7f.1
+            return answer
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
