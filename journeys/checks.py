@@ -245,8 +245,8 @@ class _Graph:
             found.append((("steps", id, *at), what, "lead to a later step: paths have no cycles"))
         if START not in self.steps:
             return [*found, (("steps",), f'there is no step "{START}"', "call the first step so")]
-        if not all(self.edges.values()):
-            return found  # a step without ways out is reported where it stands
+        if found or not all(self.edges.values()):
+            return found  # what an edge should lead to is not known, so neither what is cut off
         reached = set(self.order)
         for id in self.steps:
             if id not in reached:

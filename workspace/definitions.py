@@ -22,7 +22,7 @@ from workspace.later import LATER_TOP, NOT_YET
 from workspace.names import Names, did_you_mean
 from workspace.problem import Path, Problem, dotted, in_order
 from workspace.settings import Workspace
-from workspace.structure import Fault, faults, shown, without
+from workspace.structure import Fault, faults, repaired, shown
 from workspace.yaml_reader import Document, read
 
 MOST: Final = 100_000
@@ -215,7 +215,7 @@ class _Loading:
     def converted(self, kind: type, value: Any, path: Path) -> Any:
         """Return a definition as its Struct; what is wrong with its structure is reported.
 
-        Of a faulty one the sound rest is returned, so that its names are still looked up in the
+        Of a faulty one a repaired copy is returned, so that its names are still looked up in the
         same run; None when too little is left.
         """
         secret = ("settings",) if path[0] == "destinations" else None
@@ -226,9 +226,9 @@ class _Loading:
                 self.report(fault)
         while found:
             self.wrong = True
-            for fault in found:
-                self.torn.update(fault.path[:end] for end in range(len(fault.path) + 1))
-            value = without(value, [fault.path[len(path) :] for fault in found])
+            value, lost = repaired(value, found, path)
+            for gone in lost:
+                self.torn.update(gone[:end] for end in range(len(gone) + 1))
             if value is None:
                 return None
             found = faults(kind, value, path)

@@ -37,6 +37,12 @@ class Missing(Fault, frozen=True):
     name: str = ""
 
 
+class Misspelt(Fault, frozen=True):
+    """A key is unknown, and ``near`` was probably meant."""
+
+    near: str = ""
+
+
 def faults(kind: type, value: Any, path: Path, *, secret: Path | None = None) -> list[Fault]:
     """Return all that keeps ``value``, which stands at ``path``, from being a ``kind``.
 
@@ -49,35 +55,37 @@ def faults(kind: type, value: Any, path: Path, *, secret: Path | None = None) ->
     writer = _Writer(schema, value, path, secret)
     found = [fault for error in validator.iter_errors(value) for fault in writer.faults(error)]
     # A key that is misspelt is not missing too.
-    said = {(fault.path[:-1], fault.mend) for fault in found}
-    return [
-        fault
-        for fault in found
-        if not (
-            isinstance(fault, Missing) and (fault.path, f'did you mean "{fault.name}"?') in said
-        )
-    ]
+    meant = {(*f.path[:-1], f.near) for f in found if isinstance(f, Misspelt)}
+    return [f for f in found if not (isinstance(f, Missing) and (*f.path, f.name) in meant)]
 
 
-def without(value: Any, paths: Iterable[Path]) -> Any:
-    """Return a copy of plain values without what stands at the paths; None when all is gone.
+def repaired(value: Any, found: Iterable[Fault], path: Path) -> tuple[Any, list[Path]]:
+    """Return a copy of the value at ``path`` without its faults, and the paths that it lost.
 
-    An entry of a list takes the list with it: the places of the other entries would shift.
+    A misspelt key gets its right name, everything else that is faulty is left out. An entry of a
+    list takes the list with it: the places of the other entries would shift. None: all is gone.
     """
     rest = deepcopy(value)
-    for path in paths:
-        end = len(path)
-        while end and isinstance(path[end - 1], int):
+    lost: list[Path] = []
+    for fault in found:
+        steps = fault.path[len(path) :]
+        end = len(steps)
+        while end and isinstance(steps[end - 1], int):
             end -= 1
         if not end:
-            return None
+            return None, [path]
         parent: Any = rest
-        for step in path[: end - 1]:
+        for step in steps[: end - 1]:
             inside = step in parent if isinstance(parent, dict) else isinstance(parent, list)
             parent = parent[step] if inside else {}
-        if isinstance(parent, dict):
-            parent.pop(path[end - 1], None)
-    return rest
+        if not isinstance(parent, dict):
+            continue
+        taken = parent.pop(steps[end - 1], None)
+        if isinstance(fault, Misspelt) and fault.near not in parent:
+            parent[fault.near] = taken
+        else:
+            lost.append(path + steps[:end])
+    return rest, lost
 
 
 def shown(value: Any) -> str:
@@ -182,10 +190,14 @@ class _Writer:
         if name in LATER_KEYS.get(node.get("title", ""), ()):
             return Fault(path, *NOT_YET, at_key=True)
         known = node.get("properties", {})
-        for mend in (self.belongs(at, name, node), nearest(name, known)):
-            if mend is not None:
-                text = mend if mend.startswith("move it") else f'did you mean "{mend}"?'
-                return Fault(path, "unknown key", text, at_key=True)
+        elsewhere = self.belongs(at, name, node)
+        if elsewhere is not None:
+            return Fault(path, "unknown key", elsewhere, at_key=True)
+        near = nearest(name, known)
+        if near is not None:
+            return Misspelt(
+                path, "unknown key", f'did you mean "{near}"?', at_key=True, near=near
+            )
         return Fault(path, "unknown key", f"known here: {', '.join(sorted(known))}", at_key=True)
 
     def belongs(self, at: Path, name: str, node: Schema) -> str | None:
