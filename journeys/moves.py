@@ -75,11 +75,12 @@ def offer(
     turn.move(event)
     if starts is not None:
         turn.enter(event, starts, active)
-    if not turn.acted:
-        return turn.outcome() if turn.counts else None
+    if not turn.counts:
+        return None
     if len(turn.recent) >= EVENTS_LIMIT:
         return _dropped(running, turn)
-    turn.recent = (*turn.recent, now_ms)
+    if turn.acted:
+        turn.recent = (*turn.recent, now_ms)
     return turn.outcome()
 
 
