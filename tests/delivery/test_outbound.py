@@ -211,7 +211,7 @@ async def test_delivery_s6_a_rate_limit_is_kept(rigs, sinks):
     start = loop.time()
     rig.apply(*(job(n, f"p{n}") for n in range(40)))
     await rig.drained()
-    assert 0.7 <= loop.time() - start <= 1.5
+    assert 0.7 <= loop.time() - start <= 3
 
 
 async def test_workspace_WS22_present_members_go_first_and_at_the_rate_limit(rigs, sinks):
