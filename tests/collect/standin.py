@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 from typing import Any
 
@@ -36,6 +37,8 @@ class StandIn:
         self.gate: asyncio.Event | None = None
         """Appends wait for it."""
         self.clock_ms = NOON_MS
+        self.compare = True
+        """Hold bytes against data: not while something is timed."""
 
     def source_index(self) -> SourceIndex:
         return self.index
@@ -48,7 +51,7 @@ class StandIn:
             await self.gate.wait()
         if self.failures:
             raise self.failures.pop(0)
-        for call in calls:
+        for call in calls if self.compare else ():
             assert json.loads(call.body) == call.data
         self.appends.append((received_at_ms, calls))
 
@@ -89,6 +92,8 @@ class Api:
     ) -> "Answer":
         """Send a body (bytes as they are, all else as JSON); header names with _ for -."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if len(data) > 1_000_000:
+            data = io.BytesIO(data)
         fields = {"Content-Type": "application/json"}
         if key is not None:
             fields["Authorization"] = basic(key + ":")
@@ -122,8 +127,8 @@ class Api:
         assert list(new.values()) == [1], new
         return next(iter(new))[1]
 
-    async def raw(self, data: bytes, seconds: float = 5) -> bytes:
-        """Write bytes to a fresh connection, return what comes back until it closes or rests."""
+    async def raw(self, data: bytes, seconds: float = 5, answers: int = 1) -> bytes:
+        """Write bytes to a fresh connection, return what comes back: so many answers at most."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
         writer.write(data)
         back = b""
@@ -131,7 +136,7 @@ class Api:
             async with asyncio.timeout(seconds):
                 while part := await reader.read(65536):
                     back += part
-                    if back.count(b"HTTP/1.1 ") == back.count(b"}") and b"}" in back:
+                    if back.count(b"}") >= answers:
                         break
         except (TimeoutError, ConnectionError):
             pass
