@@ -63,7 +63,7 @@ class Ready(Struct, frozen=True):
 
         Raises InvalidSettings with a text that never holds a value.
         """
-        settings = filled(self.url, self.secret, self.headers, env)
+        settings = filled(self.url, self.secret, self.headers, env, self.batch_size > 1)
         what = self.kind.fault(settings)
         if what is not None:
             raise InvalidSettings(what)

@@ -33,6 +33,8 @@ class Settings(Struct, frozen=True):
     headers: dict[str, str]
     hidden: tuple[str, ...] = ()
     """What the environment gave: it is cut out of every text that is kept."""
+    batch: bool = False
+    """Several messages go in one request; then also a single one goes as a batch of one."""
 
 
 class Kind(Struct, frozen=True):
@@ -51,7 +53,11 @@ class InvalidSettings(ValueError):
 
 
 def filled(
-    url: str, secret: str | None, headers: Mapping[str, str], env: Mapping[str, str]
+    url: str,
+    secret: str | None,
+    headers: Mapping[str, str],
+    env: Mapping[str, str],
+    batch: bool = False,
 ) -> Settings:
     """Return the settings with `${NAME}` read from ``env`` and `$${` as a literal `${`.
 
@@ -81,6 +87,7 @@ def filled(
         fill("secret", secret) if secret else None,
         {name: fill(f"headers.{name}", value) for name, value in headers.items()},
         tuple(sorted(hidden, key=lambda value: (-len(value), value))),
+        batch,
     )
 
 

@@ -31,7 +31,7 @@ OWN_HEADERS = frozenset(
 
 
 def request(settings: Settings, messages: Sequence[Message]) -> Request:
-    """Return the POST of one message, or of several in order as a JSON array.
+    """Return the POST of one message, or of a batch in order as a JSON array.
 
     Bodies go out as the bytes they are: compact JSON, keys in the order in which they were sent.
     `X-Message-Id` and `X-Attempt` are those of the first message; every message carries its own
@@ -40,7 +40,8 @@ def request(settings: Settings, messages: Sequence[Message]) -> Request:
     Rule: workspace WS-20, catalog 1.
     """
     first = messages[0]
-    body = first.body if len(messages) == 1 else _array(messages)
+    assert settings.batch or len(messages) == 1
+    body = _array(messages) if settings.batch else first.body
     headers = {
         **settings.headers,
         "Content-Type": "application/json",

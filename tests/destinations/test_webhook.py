@@ -9,8 +9,8 @@ M1 = Message("m1", 1, '{"messageId":"m1","name":"Zoë"}'.encode())
 M2 = Message("m2", 4, b'{"messageId":"m2"}')
 
 
-def settings(secret=None, headers=None, url="https://example.com/hook"):
-    return Settings(url, secret, headers or {})
+def settings(secret=None, headers=None, url="https://example.com/hook", batch=False):
+    return Settings(url, secret, headers or {}, batch=batch)
 
 
 def test_workspace_WS20_one_message_is_its_own_bytes_with_the_headers():
@@ -28,10 +28,14 @@ def test_workspace_WS20_one_message_is_its_own_bytes_with_the_headers():
 
 
 def test_workspace_WS20_a_batch_is_an_array_under_the_id_and_attempt_of_its_first():
-    made = request(settings(), [M1, M2])
+    made = request(settings(batch=True), [M1, M2])
     assert made.body == b"[" + M1.body + b"," + M2.body + b"]"
     assert made.headers["X-Message-Id"] == "m1"
     assert made.headers["X-Attempt"] == "1"
+
+
+def test_workspace_WS20_a_batch_of_one_is_an_array_too():
+    assert request(settings(batch=True), [M2]).body == b"[" + M2.body + b"]"
 
 
 def test_catalog_s1_signatures_are_those_that_openssl_makes():
@@ -44,7 +48,7 @@ def test_catalog_s1_signatures_are_those_that_openssl_makes():
 
 
 def test_catalog_s1_a_batch_signs_its_first_element_and_the_whole_body():
-    many = request(settings("s3cret"), [M1, M2]).headers
+    many = request(settings("s3cret", batch=True), [M1, M2]).headers
     assert many["X-Signature"] == "0dfd41fb086d701e529c12dec41fe0a4aca5f957"
     assert many["X-Signature-256"] == (
         "222d1f1fe135098bce8537483a525245cecb046a98a8a3e152da5fd0af7770ee"
