@@ -26,6 +26,33 @@ TRAIT = "version: 1\ncomputed_traits:\n  orders:\n    type: count\n    event: Or
 AUDIENCE = "version: 1\naudiences:\n  buyers:\n"
 PERFORMED = "    where: {performed: {event: Order Completed}}\n"
 
+JOURNEY = """\
+version: 1
+journeys:
+  cart:
+    entry: {event: Cart Modified, key: cart_id}
+    exit_rules: {events: [{event: Order Completed, match_key: cart_id}]}
+    steps:
+      start:
+        hold_until:
+          max: 30m
+          branches:
+            updated: {event: Cart Modified, key: cart_id, restart: true}
+          timeout: reminder
+      reminder:
+        send: {to: [webhook], event: Cart reminder}
+        next: pause
+      pause:
+        delay: {for: 1d}
+        next: end
+"""
+
+
+def journey(old: str, new: str) -> str:
+    assert JOURNEY.count(old) == 1
+    return JOURNEY.replace(old, new)
+
+
 # fmt: off
 CORPUS = [
     # ---- YAML ------------------------------------------------------------------------------------
@@ -227,6 +254,53 @@ CORPUS = [
      "audiences.buyers.where", "in one condition", "all: or any:"),
     ("an audience of itself", AUDIENCE + "    where: {audience: «buyers}\n",
      "audiences.buyers.where.audience", "cycle", "take"),
+    # ---- journeys --------------------------------------------------------------------------------
+    ("no entry", journey("cart:\n    entry: {event: Cart Modified, key: cart_id}\n", "«cart:\n"),
+     "journeys.cart", '"entry" is missing', "entry"),
+    ("a step that is not there", journey("timeout: reminder", "timeout: «remindr"),
+     "journeys.cart.steps.start.hold_until.timeout", 'no step "remindr"', "steps are: start"),
+    ("no first step", journey("      start:", "      «begin:"),
+     "journeys.cart.steps", 'no step "start"', "first step"),
+    ("a path that turns back", journey("next: end", "next: «reminder"),
+     "journeys.cart.steps.pause.next", "leads back", "no cycles"),
+    ("a step to nowhere", journey("        delay: {for: 1d}\n        next: end\n",
+                                  "        delay: {for: 1d}\n        «nxt: end\n"),
+     "journeys.cart.steps.pause.nxt", "unknown", '"next"'),
+    ("a hold of a minute", journey("max: 30m", "max: «1m"),
+     "journeys.cart.steps.start.hold_until.max", "5 minutes", "5m"),
+    ("a hold without a unit", journey("max: 30m", "max: «30"),
+     "journeys.cart.steps.start.hold_until.max", "must be text", "2h"),
+    ("a delay of a year", journey("for: 1d", "for: «52w"),
+     "journeys.cart.steps.pause.delay.for", "182 days", "182d"),
+    ("a delay alone", journey("delay: {for: 1d}", "delay: «1d"),
+     "journeys.cart.steps.pause.delay", "must be a map", "for"),
+    ("a delay until", journey("delay: {for: 1d}", "delay: {«until: {trait: birthday}}"),
+     "journeys.cart.steps.pause.delay.until", "not supported yet", "for:"),
+    ("for outside its delay", journey("delay: {for: 1d}", "«for: 1d"),
+     "journeys.cart.steps.pause.for", "unknown", '"delay"'),
+    ("a step of later", journey("delay: {for: 1d}", "«rate_limit: {at_most: 2, per: 7d}"),
+     "journeys.cart.steps.pause.rate_limit", "not supported yet", "hold_until"),
+    ("a step that never was", journey("delay: {for: 1d}", "«sleep: {for: 1d}"),
+     "journeys.cart.steps.pause.sleep", "unknown", "delay, hold_until"),
+    ("a send to nobody", journey("to: [webhook]", "to: [«mailer]"),
+     "journeys.cart.steps.reminder.send.to[0]", 'no destination "mailer"', "webhook"),
+    ("a send to a text", journey("to: [webhook]", "to: «webhook"),
+     "journeys.cart.steps.reminder.send.to", "must be a list", "[webhook]"),
+    ("a misspelt entry key", journey("key: cart_id}\n    exit", "«kye: cart_id}\n    exit"),
+     "journeys.cart.entry.kye", "unknown", '"key"'),
+    ("re-entry that is none", journey("{event: Cart Modified, key: cart_id}\n    exit",
+                                      "{event: A, re_enter: «twice, key: cart_id}\n    exit"),
+     "journeys.cart.entry.re_enter", "not one of", "choose"),
+    ("a holdout", journey("    exit_", "    «holdout: {percent: 5}\n    exit_"),
+     "journeys.cart.holdout", "not supported yet", "leave"),
+    ("version exclusion", journey("    exit_", "    «version_exclusion: true\n    exit_"),
+     "journeys.cart.version_exclusion", "not supported yet", "leave"),
+    ("an unknown operator of an entry",
+     journey("key: cart_id}\n    exit", "key: cart_id, where: {total: {«above: 5}}}\n    exit"),
+     "journeys.cart.entry.where.total.above", "unknown", "exists"),
+    ("an audience that is not there",
+     journey("key: cart_id}\n    exit", "key: cart_id, audience: «stuff}\n    exit"),
+     "journeys.cart.entry.audience", 'no audience "stuff"', '"staff"'),
 ]
 # fmt: on
 
