@@ -14,7 +14,7 @@ from msgspec import Struct
 from agents.records import Define
 from audiences.plan import Changes, Plan, changed, compile_plan, created
 from destinations.catalogue import Destinations, compiled
-from destinations.routing import receivers
+from destinations.routing import filtered, receivers
 from events.durations import millis
 from events.event import Event
 from identity.settings import Identity, Settings, compile_settings
@@ -63,6 +63,10 @@ class Compiled(Struct, frozen=True):
     def receivers(self, event: Event) -> list[str]:
         """Return the destinations that get this source event."""
         return receivers(self.destinations, event)
+
+    def filtered(self, event: Event) -> list[tuple[str, str]]:
+        """Return (destination, reason) of those that the event itself keeps it from."""
+        return filtered(self.destinations, event)
 
 
 def compile_definitions(state: State, record: Define, number: int) -> Compiled:

@@ -80,6 +80,9 @@ def receive(state: State, record: Received) -> None:
         queue = f"{rid[0]}:{rid[1]}" if rid else f"message:{record.message_id}"
         for destination in receivers:
             state.out("delivery", queue, Job(destination, queue, record.message_id, record.body))
+    if data.get("integrations"):
+        for destination, _ in definitions.filtered(event):
+            state.count(f"jobs_filtered:{destination}")
 
     reason = gate(data, kind, settings)
     if reason is not None:
