@@ -76,6 +76,7 @@ class Graph:
                 identity=compile_settings(settings(**fields)),
                 dedup_window_ms=DAY,
                 receivers=lambda event: (),
+                filtered=lambda event: (),
                 destinations=SimpleNamespace(receivers=lambda event: ()),
             ),
             at_ms=START - SECOND,
