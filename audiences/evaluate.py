@@ -10,11 +10,10 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from audiences.leaves import Leaf
 from audiences.ledger import States
-from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Changes, Computation, Group, Plan, View
+from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Group, Plan, View
 from events.event import Seen
 from events.operators import NEVER
 from profiles.profile import Computed, ExternalId, Membership, Profile
@@ -110,13 +109,8 @@ def settle(
     return Settled(pass_.computed, pass_.memberships, pass_.flips, tuple(pass_.changes))
 
 
-def due(plan: Plan, profile: Profile, states: States, now_ms: int) -> Settled:
-    """Look again at what time may have changed by now; recomputed, never toggled (E3)."""
-    return settle(plan, profile, due_keys(profile, now_ms), states, now_ms)
-
-
 def due_keys(profile: Profile, now_ms: int) -> list[str]:
-    """Return the computations whose flip instant has come."""
+    """Return the computations whose flip instant has come: to be settled at ``now_ms`` (E2, E3)."""
     return [key for key, instant in profile.flips.items() if instant <= now_ms]
 
 
@@ -250,19 +244,6 @@ def rebuild(plan: Plan, leaves: Collection[bytes], events: Iterable[Seen]) -> di
             if leaf.id in leaves and leaf.match.takes(seen):
                 leaf.record(states, seen, seen.at_ms)
     return states.rows
-
-
-def forget(profile: Profile, changes: Changes) -> Profile:
-    """Return the profile without the results of computations that are gone."""
-    if not changes.gone:
-        return profile
-    gone = frozenset(changes.gone)
-    return replace(
-        profile,
-        computed={key: value for key, value in profile.computed.items() if key not in gone},
-        memberships={key: value for key, value in profile.memberships.items() if key not in gone},
-        flips={key: value for key, value in profile.flips.items() if key not in gone},
-    )
 
 
 class Memory:

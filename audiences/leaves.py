@@ -196,7 +196,7 @@ class Spans(Leaf):
             return False
         entry = (seen.timestamp_ms, "", True)
         entries = [(*entry, *span) for span in spans] if self.match.timed else [entry]
-        self._ledger.add(states, entries, now_ms)
+        self._ledger.add(states, entries, seen.message_id, now_ms)
         return True
 
     def unite(self, key: bytes, one: Any, other: Any) -> Any:
@@ -241,8 +241,12 @@ def counting(match: Match, window: Window, seen: Seen, now_ms: int) -> list[Span
 
 def spanning(window: Window) -> Callable[[Any], Span]:
     """Return the function that tells when an entry of a ledger counts."""
+    low_ms, high_ms = window.low_ms, window.high_ms
+
     def span(entry: Any) -> Span:
-        return (entry[3], entry[4]) if len(entry) > 3 else window.span(entry[0])
+        if len(entry) > 3:
+            return (entry[3], entry[4])
+        return (entry[0] + low_ms, entry[0] + high_ms)
 
     return span
 
@@ -326,7 +330,7 @@ class Kept(Leaf):
             (*order, value, *span) if self.match.timed else (*order, value)
             for value in values for span in spans
         ]
-        self._ledger.add(states, entries, now_ms)
+        self._ledger.add(states, entries, seen.message_id, now_ms)
         return True
 
     def unite(self, key: bytes, one: Any, other: Any) -> Any:
@@ -341,10 +345,12 @@ class Kept(Leaf):
         for entry in survey.entries:
             start, end = self._span(entry)
             if start > now_ms:
-                until = min(until, start)
+                if start < until:
+                    until = start
             elif now_ms < end:
-                until = min(until, end)
                 present.append(entry)
+                if end < until:
+                    until = end
         folded = self._ledger.fold(present, survey.folded)
         if folded is None:
             return self.empty, until

@@ -133,19 +133,6 @@ def _plain(value: Any) -> bool:
     )
 
 
-def properties_read(where: Mapping[str, Any]) -> int:
-    """Return how many conditions a `where` holds."""
-    total = 0
-    for key, value in where.items():
-        if key in ("all", "any") and isinstance(value, list):
-            total += sum(properties_read(item) for item in value if isinstance(item, dict))
-        elif key == "not" and isinstance(value, dict):
-            total += properties_read(value)
-        else:
-            total += 1
-    return total
-
-
 def problems(where: Mapping[str, Any], timed: bool = True) -> list[Trouble]:
     """Return what is wrong in a `where`, each with the keys that lead to it.
 

@@ -118,7 +118,7 @@ class Person:
 
     def fire(self):
         """Look at what is due now."""
-        self.apply(evaluate.due(self.plan, self.profile, self.states, self.now))
+        self.settle(evaluate.due_keys(self.profile, self.now))
 
     def settle(self, touched, announce=()):
         """Look at computations again."""

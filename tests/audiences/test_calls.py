@@ -43,6 +43,12 @@ def settled(person, *events):
     return changes
 
 
+def due(person):
+    """Return what is settled by the timers due now."""
+    keys = evaluate.due_keys(person.profile, person.now)
+    return evaluate.settle(person.plan, person.profile, keys, person.states, person.now)
+
+
 def buyer(to=({"to": "hook"},), ids=(("user_id", "u-31"), ("email", "o@shop.test")), computed=None):
     plan = plan_of({"vip_buyers": audience(WHERE, destinations=list(to))}, computed)
     person = Person(plan, ids=ids)
@@ -56,7 +62,7 @@ def test_audiences_M1_entering_and_leaving_are_tracks_by_default():
     assert enter["properties"] == {"audience_key": "vip_buyers", "vip_buyers": True}
     assert enter["timestamp"] == "2025-01-01T10:00:00.000Z"
     person.now += 7 * 86_400_000
-    out = evaluate.due(person.plan, person.profile, person.states, person.now)
+    out = due(person)
     person.apply(out)
     (exit_,) = told(person, out.changes)
     assert exit_["event"] == "Audience Exited"
@@ -108,7 +114,7 @@ def test_audiences_M2_a_trait_that_became_empty_is_told_as_null():
     person = Person(plan_of({}, {"last_x": last}))
     settled(person, occurred("E", "2025-01-01", x=1))
     person.now += 86_400_000
-    out = evaluate.due(person.plan, person.profile, person.states, person.now)
+    out = due(person)
     assert told(person, out.changes)[0]["properties"] == {"trait_key": "last_x", "last_x": None}
 
 
@@ -140,7 +146,7 @@ def test_audiences_M9_message_ids_follow_from_what_is_told_and_nothing_else():
     seen = {told(one, first)[0]["messageId"]}
     for _ in range(3):  # out and in again: other transitions, other ids
         one.now = evaluate.next_flip(one.profile.flips)
-        out = evaluate.due(one.plan, one.profile, one.states, one.now)
+        out = due(one)
         one.apply(out)
         back = settled(one, occurred("Bought", one.now))
         seen |= {call["messageId"] for call in told(one, [*out.changes, *back])}

@@ -276,3 +276,28 @@ def test_audiences_T2_a_thousand_events_in_a_window_stay_exact_in_bundles():
         check(person, OFTEN, MANY, seen)
     assert max(len(row) for row in person.states.rows.values()) < 100
     assert person.value("t_count") == 0
+
+
+def test_audiences_T8_the_same_events_of_two_persons_count_for_each_when_they_merge():
+    plan = plan_of(OFTEN, MANY)
+    events = [
+        event_of(
+            "A",
+            START + number * 2 * HOUR,
+            START + 2_000 * HOUR,
+            f"m{number}",
+            value=number % 3,
+            due=iso(START),
+        )
+        for number in range(600)
+    ]
+    one, other = Memory(), Memory()
+    for event in events:
+        evaluate.observe(plan, event, one)
+        evaluate.observe(plan, event, other)
+    rows = {key: merge.unite(plan, key, one.rows[key], other.rows[key]) for key in one.rows}
+    _, values, _ = settled_at(plan, rows, START + 2_700 * HOUR)
+    alone = settled_at(plan, one.rows, START + 2_700 * HOUR)[1]
+    assert 0 < alone["t_count"] < 600
+    assert values["t_count"] == 2 * alone["t_count"]
+    assert values["t_sum"] == 2 * alone["t_sum"]

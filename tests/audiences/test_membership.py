@@ -395,14 +395,6 @@ def test_audiences_E7_a_rebuild_gives_what_live_events_gave():
     assert evaluate.rebuild(plan, set(plan.leaves), events[::-1]) == live.rows
 
 
-def test_audiences_E7_what_is_gone_is_forgotten():
-    old = plan_of({"a": BOUGHT_7D, "b": BOUGHT}, {"t": {"type": "count", "event": "Bought"}})
-    person = Person(old)
-    person.sees(occurred("Bought", "2025-01-01"))
-    left = evaluate.forget(person.profile, changed(old, plan_of({"b": BOUGHT})))
-    assert (list(left.memberships), list(left.computed), left.flips) == (["b"], [], {})
-
-
 # ---- merging -------------------------------------------------------------------------------------
 def merged(survivor, loser):
     """Merge and return what the survivor tells."""
