@@ -101,11 +101,13 @@ class Worker:
                 if engine.full:
                     engine.commit()
                     await asyncio.sleep(0)
+                    await self.archiver.room()
             engine.commit()
             await asyncio.sleep(0)
 
     async def serve(self) -> None:
         """Catch up, take the definitions in force, then listen."""
+        self._tasks.append(asyncio.create_task(self.archiver.run()))
         await self._listen()
         while not self.engine.caught_up:
             await asyncio.sleep(0.01)
@@ -114,7 +116,6 @@ class Worker:
             await asyncio.sleep(0.01)
         await self.outbound.start()
         self._tasks.append(asyncio.create_task(self.engine.tend()))
-        self._tasks.append(asyncio.create_task(self.archiver.run()))
         self.ready = True
         self._greet()
 

@@ -82,13 +82,13 @@ AUDIENCES: dict[str, Callable[[Person, int], bool]] = {
     "plan_paid": _trait("plan", lambda v: v in ("pro", "team")),
     "country_de": _trait("country", lambda v: v == "DE"),
     "has_email": _trait("email", lambda v: v is not None),
-    "newsletter": _trait("newsletter", lambda v: v is True),
+    "reads_newsletter": _trait("newsletter", lambda v: v is True),
     "name_1": _trait("first_name", lambda v: isinstance(v, str) and v.startswith("Name1")),
     "added_not_ordered": lambda p, _now: p["c"].get("added", 0) >= 1 and not p["c"].get("ordered"),
     "team_or_ordered_3": lambda p, now: _TEAM(p, now) or p["c"].get("ordered_3", 0) >= 3,
 }
 _TEAM = _trait("plan", lambda v: v == "team")
-READS_TRAITS = ("plan_pro", "plan_paid", "country_de", "has_email", "newsletter", "name_1",
+READS_TRAITS = ("plan_pro", "plan_paid", "country_de", "has_email", "reads_newsletter", "name_1",
                 "team_or_ordered_3")
 READS_LEAF = {name: [name] for name in AUDIENCES if name in PERFORMED}
 READS_LEAF |= {"added": ["added_not_ordered"], "ordered": ["added_not_ordered"],
