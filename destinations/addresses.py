@@ -35,9 +35,9 @@ def networks(text: str) -> tuple[Network, ...]:
             continue
         try:
             found.append(ip_network(name))
-        except ValueError as why:
+        except ValueError:
             raise ValueError(
-                f'"{name}" is not a network ({why}); write it like 127.0.0.0/8 or ::1/128'
+                f'"{name}" is not a network; write it like 127.0.0.0/8 or ::1/128'
             ) from None
     return tuple(found)
 

@@ -37,16 +37,15 @@ def run(config: Path, env: Mapping[str, str] | None, *, strict: bool, as_json: b
     from app.folder import files
     from workspace.definitions import MAPS, digest, load, normal_form
     from workspace.environment import ALLOW, allow_fault
-    from workspace.problem import Problem, in_order
+    from workspace.problem import in_order
 
     found, problems = files(config)
     definitions, more = load(found, env)
     problems = in_order(problems + more)
     wrong = allow_fault(env) if env is not None else None
-    if wrong is not None:
-        problems.insert(0, Problem(ALLOW, 1, 1, "", wrong, "mend the variable"))
-    errors = sum(not problem.warning for problem in problems)
-    warnings = len(problems) - errors
+    environment = [f"{ALLOW}: {wrong}"] if wrong is not None else []
+    errors = sum(not problem.warning for problem in problems) + len(environment)
+    warnings = sum(problem.warning for problem in problems)
     counts = {top: len(getattr(definitions, top)) for top in MAPS} if definitions else {}
     if as_json:
         report = {
@@ -55,12 +54,13 @@ def run(config: Path, env: Mapping[str, str] | None, *, strict: bool, as_json: b
             "warnings": warnings,
             "definitions": counts,
             "hash": digest(normal_form(definitions)) if definitions else None,
+            "environment": environment,
             "problems": [msgspec.to_builtins(problem) for problem in problems],
         }
         click.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        for problem in problems:
-            click.echo(str(problem))
+        for line in (*environment, *map(str, problems)):
+            click.echo(line)
         click.echo(_summary(len(found), errors, warnings, counts), err=True)
     return 1 if errors or (strict and warnings) else 0
 
