@@ -387,6 +387,10 @@ class Line:
         self.breaker.answered(
             self._loop.time(), status >= 500 or status == 408 or (status == 0 and not final)
         )
+        if status == 429 and answer.asked_ms < 0:
+            self.breaker.too_many(self._loop.time())
+        elif final:
+            self.breaker.enough()
         finish = self.waiting.finish
         results = [
             Result(entry.key, entry.attempt, status, code, answer.text, answer.asked_ms)
@@ -478,7 +482,8 @@ class Breaker:
     """Stops calling a destination that hardly ever answers (delivery 6, Circuit breaker).
 
     Opens when at least half of at least 100 attempts within a minute failed; then lets one
-    request through after 30 s, and doubles that up to 10 minutes while it fails.
+    request through after 30 s, and doubles that up to 10 minutes while it fails. A 429 that names
+    no instant is a pause of a second, doubled up to a minute while they go on.
     """
 
     def __init__(self) -> None:
@@ -489,6 +494,8 @@ class Breaker:
         self._span = 0.0
         """How long it is open; 0: it is closed."""
         self._probing = False
+        self._quiet_until = 0.0
+        self._quiet = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -498,10 +505,20 @@ class Breaker:
     def pause_s(self, now: float) -> float:
         """Return how long to wait; 0: go on."""
         if not self._span:
-            return 0.0
+            return max(0.0, self._quiet_until - now)
         if self._probing:
             return 1.0
         return max(0.0, self._until - now)
+
+    def too_many(self, now: float) -> None:
+        """It answered 429 and did not say for how long; those sent together count once."""
+        if now >= self._quiet_until:
+            self._quiet = min(self._quiet * 2 or 1.0, 60.0)
+            self._quiet_until = now + self._quiet
+
+    def enough(self) -> None:
+        """It took a request."""
+        self._quiet = 0.0
 
     def sent(self) -> None:
         """A request was started."""

@@ -281,6 +281,32 @@ def test_delivery_s6_the_breaker_lets_one_through_after_30_s_and_doubles_up_to_1
     assert not breaker.is_open
 
 
+async def test_delivery_s6_429_without_an_instant_slows_the_destination_down(rigs, sinks):
+    sink = await sinks()
+    sink.answer = lambda request, n: web.Response(status=429)
+    rig = rigs(webhook=webhook(sink.url))
+    await rig.start()
+    rig.apply(*(job(n, f"p{n}") for n in range(300)))
+    await asyncio.sleep(0.8)
+    assert len(sink.got) == 20
+    await rig.until(lambda: len(sink.got) > 20)
+    assert not rig.outbound.status()["webhook"]["open"]
+
+
+def test_delivery_s6_pauses_after_429_double_up_to_a_minute_and_end_with_success():
+    breaker = Breaker()
+    now, pauses = 100.0, []
+    for _ in range(8):
+        breaker.too_many(now)
+        breaker.too_many(now)
+        pauses.append(breaker.pause_s(now))
+        now += pauses[-1]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    breaker.enough()
+    breaker.too_many(now)
+    assert breaker.pause_s(now) == 1
+
+
 # ---- definitions
 
 
