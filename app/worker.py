@@ -22,7 +22,7 @@ from app.folder import files
 from app.outbound import Outbound
 from app.reader import StoreReader
 from app.settings import Settings
-from app.web import ingest, server
+from app.web import ingest, listener, server
 from app.web.access import load_token
 from events.calls import Accepted
 from events.version import VERSION
@@ -137,11 +137,8 @@ class Worker:
     async def _listen(self) -> None:
         token, self.token_place = load_token(self.settings.data, self.env)
         app = server.build(self, token)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
         try:
-            await site.start()
+            self._runner = await listener.start(app, self.settings.host, self.settings.port)
         except OSError as error:
             raise CannotStart(
                 f"port {self.settings.port} on {self.settings.host} cannot be used "
