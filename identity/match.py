@@ -14,8 +14,6 @@ from msgspec import Struct
 from events.event import Id
 from identity.settings import DEFAULT_LIMIT, Settings
 
-MOST_MERGES: Final = 100
-MOST_MAPPINGS: Final = 1000
 _EVER: Final = (DEFAULT_LIMIT, 0)
 
 Violation = tuple[str, str]
@@ -217,6 +215,8 @@ class _WouldBe:
         self.violations: set[Violation] = set()
         self._nodes = nodes
         self._limits = settings.limits
+        self._most_merges = settings.most_merges
+        self._most_mappings = settings.most_mappings
         self._at_ms = at_ms
         self._sums: dict[str, _Sum] = {}
         self._all = _Sum()
@@ -235,11 +235,11 @@ class _WouldBe:
             for type, values in node.members.items():
                 self._sum(type).unite(owner, self._count(type, values))
                 self._check(type)
-            if len(self.profiles) > 1 and self._merges > MOST_MERGES:
+            if len(self.profiles) > 1 and self._merges > self._most_merges:
                 self.violations.add(MERGES)
         else:
             return
-        if self._all.exceeds(MOST_MAPPINGS):
+        if self._all.exceeds(self._most_mappings):
             self.violations.add(MAPPINGS)
         else:
             self.violations.discard(MAPPINGS)
@@ -254,16 +254,16 @@ class _WouldBe:
             ):
                 return True
             return MAPPINGS in self.violations and not self._all.would_exceed(
-                MOST_MAPPINGS, None, 1
+                self._most_mappings, None, 1
             )
         node = self._nodes[owner]
         if MERGES in self.violations and (
-            len(self.profiles) <= 2 or self._merges - 1 - len(node.absorbed) <= MOST_MERGES
+            len(self.profiles) <= 2 or self._merges - 1 - len(node.absorbed) <= self._most_merges
         ):
             return True
         if MAPPINGS in self.violations:
             fewer = sum(map(len, node.members.values()))
-            if not self._all.would_exceed(MOST_MAPPINGS, owner, fewer):
+            if not self._all.would_exceed(self._most_mappings, owner, fewer):
                 return True
         return any(
             self._kind(type) in self.violations

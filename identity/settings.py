@@ -204,6 +204,8 @@ PERIODS: Final[dict[str, int]] = {
     "daily": DAY_MS,
 }
 DEFAULT_LIMIT: Final = 5
+MOST_MERGES: Final = 100
+MOST_MAPPINGS: Final = 1000
 SUGGESTED: Final = ("-1", "null", "anonymous")
 SUGGESTED_REGEX: Final = "^[0-]*$"
 SUGGESTED_MORE: Final = (
@@ -265,6 +267,9 @@ class Settings:
         """Compile. The definition must have no `faults`."""
         body = msgspec.json.encode(identity, order="deterministic")
         self.hash: str = blake2b(body, digest_size=8).hexdigest()
+        self.most_merges = MOST_MERGES
+        self.most_mappings = MOST_MAPPINGS
+        """The system's own limits, a profile (identity L7)."""
         self.targeted = identity.demotion == "targeted"
         self.auto_add_types = identity.auto_add_types
         self.order: dict[str, str] = {
