@@ -116,3 +116,18 @@ def test_workspace_WS08_the_command_is_one_of_the_applications_and_takes_the_exa
     assert result.stdout == ""
     assert "nothing wrong" in result.stderr
     assert result.returncode == 0
+
+
+def test_workspace_WS08_help_starts_without_what_is_heavy():
+    code = (
+        "import sys; sys.argv = ['faust', '-A', 'app', 'check', '--help']\n"
+        "from faust.cli.base import cli\n"
+        "try:\n    cli()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'networkx', 'numpy', 'rich', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert "Check the folder of definitions" in result.stdout
+    assert result.stdout.splitlines()[-1] == "[]"

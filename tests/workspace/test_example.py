@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.folder import files
-from workspace.definitions import load
+from workspace.definitions import from_normal, load, normal_form
 from workspace.problem import dotted
 from workspace.yaml_reader import read
 
@@ -70,6 +70,14 @@ def test_workspace_WS08_the_example_blocks_no_event_and_keeps_the_limits_of_iden
     assert webhook.events.types is msgspec.UNSET
     assert definitions.identity.types == {}
     assert definitions.identity.blocked == {}
+
+
+def test_workspace_WS07_the_example_comes_back_from_its_normal_form():
+    definitions, _ = load(FILES, LOOPBACK)
+    body = normal_form(definitions)
+    assert from_normal(body) == definitions
+    assert normal_form(from_normal(body)) == body
+    assert normal_form(load(reversed(FILES), LOOPBACK)[0]) == body
 
 
 @NAMES
