@@ -2,8 +2,11 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from journeys import moves
 from journeys.instance import Instance
+from journeys.view import View
 from tests.journeys.space import Space
 
 HOLD = """
@@ -208,6 +211,20 @@ def test_journeys_D5_overdue_timers_fire_in_their_order_and_survive_a_restart():
     space.start("12:00")
     keys = [message["properties"]["journey_context"]["Go"]["k"] for *_, message in space.messages]
     assert (keys, {text.split()[0] for text in space.sent}) == (["a", "b", "c"], {"12:00"})
+
+
+def test_journeys_D5_of_several_overdue_timers_the_earliest_due_fires_first():
+    space = Space(DELAY % "1h")
+    for key in ("a", "b", "c"):
+        space.track("10:00", "Go", k=key)
+    person = space.people["m"]
+    first, *others = person.running.instances
+    late = replace(first, due_ms=first.due_ms + 1)
+    running = replace(person.running, instances=(late, *others))
+    view = View(person.profile, None)
+    outcome = moves.fire(space.plan, running, view, late.due_ms, late.due_ms)
+    carried = [msgspec.json.decode(send.body)["properties"] for send in outcome.sends]
+    assert [one["journey_context"]["Go"]["k"] for one in carried] == ["b", "c", "a"]
 
 
 # ---- split ---------------------------------------------------------------------------------------
@@ -418,7 +435,7 @@ def test_journeys_E5_the_event_is_the_step_id_by_default_and_the_key_is_the_step
 def test_journeys_E5_a_person_without_user_id_is_named_by_the_anonymous_id():
     space = Space(SEND % ("", ""))
     person = space.person("m")
-    person.profile = msgspec.structs.replace(person.profile, ids=())
+    person.profile = replace(person.profile, ids=())
     space.identify("m", anonymous_id="anon-1")
     space.track("10:00", "Go", k=1)
     space.until("11:00")
@@ -484,6 +501,13 @@ def test_journeys_E9_message_ids_follow_from_the_instance_and_the_step():
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == 3
     assert all(id.startswith("personas_") for id in ids[0])
+
+
+def test_journeys_E9_two_steps_to_one_destination_send_two_messages():
+    space = Space((SEND % ("", "")).replace("[log]", "[mailer]"))
+    space.track("10:00", "Go", k=1)
+    space.until("11:00")
+    assert len({message["messageId"] for *_, message in space.messages}) == 2
 
 
 def test_journeys_E11_a_send_does_not_wait_for_its_delivery():
