@@ -22,7 +22,7 @@ from agents.profile_tables import (
     TIMERS,
 )
 from agents.records import AccountCall, Arrive, Continue, Define, Hand, MergeOut, Tick
-from audiences.evaluate import identified, observe
+from audiences.evaluate import identified, observe, unreadable
 from events.event import Event, seen
 from profiles import traits
 from profiles.profile import Occurrence, Profile, history_key
@@ -71,6 +71,8 @@ def arrive(state: State, record: Arrive) -> None:
     touched = observe(plan, occurred, Conditions(state, before.id)) if occurred else ()
     if changed:
         touched += plan.reading(changed)
+        if unread := unreadable(plan, changed):
+            state.count("dates_unreadable", unread)
     if record.added:
         touched += identified(plan, before.ids, profile)
     if touched:

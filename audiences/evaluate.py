@@ -5,7 +5,7 @@
 changed. Results are always recomputed from state, never toggled (audiences E3).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -14,9 +14,10 @@ from msgspec import Struct
 from audiences.leaves import Leaf
 from audiences.ledger import States
 from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Group, Plan, View
+from events import paths
 from events.event import Seen
-from events.operators import NEVER
-from profiles.profile import Computed, ExternalId, Membership, Profile
+from events.operators import NEVER, instant
+from profiles.profile import Computed, ExternalId, Membership, Profile, Trait
 
 
 class TraitChanged(Struct, frozen=True):
@@ -229,6 +230,19 @@ def identified(plan: Plan, before: Iterable[ExternalId], profile: Profile) -> tu
     if new == NOBODY:
         return prompted
     return (*(plan.unprompted_anonymous if new == ANONYMOUS else plan.unprompted), *prompted)
+
+
+def unreadable(plan: Plan, traits: Mapping[str, Trait]) -> int:
+    """Return how many of these traits' values conditions compare as dates although they are none.
+
+    Such a value counts as missing (audiences 4.4); the number is for the metrics.
+    """
+    return sum(
+        value is not None and instant(value) is None
+        for key in traits if key in plan.dates
+        for path in plan.dates[key]
+        for value in paths.each(path)(traits[key].value)
+    )
 
 
 # ---- definitions ---------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ class Plan(Struct, frozen=True):
     events: dict[str, Group]
     traits: dict[str, tuple[str, ...]]
     """Custom trait (first step of the path) -> the computations that read it."""
+    dates: dict[str, tuple[paths.Path, ...]]
+    """Custom trait -> the paths below it that are compared as dates."""
     unprompted: tuple[str, ...]
     """Audiences that a known person may be in who has done nothing and has no traits."""
     unprompted_anonymous: tuple[str, ...]
@@ -140,6 +142,7 @@ def compile_plan(
         leaves=compiler.leaves,
         events=_by_event(compiler.leaves.values()),
         traits={key: tuple(readers) for key, readers in sorted(compiler.traits.items())},
+        dates={key: tuple(sorted(found)) for key, found in sorted(compiler.dates.items())},
         unprompted=_unprompted(order, KNOWN),
         unprompted_anonymous=_unprompted(order, ANONYMOUS),
         eligible=known,
@@ -219,6 +222,7 @@ class _Compiler:
         self._since = since
         self.leaves: dict[bytes, Leaf] = {}
         self.traits: dict[str, list[str]] = {}
+        self.dates: dict[str, set[paths.Path]] = {}
         self._dependents: dict[str, list[str]] = {}
         self._own: list[bytes] = []
         self._reads: set[str] = set()
@@ -339,6 +343,8 @@ class _Compiler:
         if len(steps) > 1 and root in self._computed:
             self._depend(root)
             return _below(lambda view: view.computed.get(root), steps[1:], check)
+        if check.dated:
+            self.dates.setdefault(root, set()).add(steps[1:])
         readers = self.traits.setdefault(root, [])
         if self._key not in readers:
             readers.append(self._key)

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from audiences import evaluate, merge
 from audiences.evaluate import Memory
@@ -301,3 +302,43 @@ def test_audiences_T8_the_same_events_of_two_persons_count_for_each_when_they_me
     assert 0 < alone["t_count"] < 600
     assert values["t_count"] == 2 * alone["t_count"]
     assert values["t_sum"] == 2 * alone["t_sum"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(conditions, min_size=1, max_size=3),
+    st.lists(traits, max_size=2),
+    histories(),
+    st.lists(st.booleans(), min_size=25, max_size=25),
+    st.booleans(),
+    st.integers(0, 24 * 60),
+)
+def test_audiences_M6_after_a_merge_all_is_as_if_it_had_been_one_person(
+    wheres, traits, events, sides, known, minute
+):
+    definitions = {f"a{number}": where for number, where in enumerate(wheres)}
+    traits = {f"t{number}": trait for number, trait in enumerate(traits)}
+    plan = plan_of(definitions, traits)
+    one = Person(plan, born=START)
+    other = Person(plan, born=START, ids=[("user_id", "u2") if known else ("anonymous_id", "x")])
+    for event, side in zip(events, sides, strict=False):
+        (one if side else other).sees(event)
+    instant = max([START + minute * 60_000, *(event.at_ms for event in events)])
+    one.until(instant)
+    other.until(instant)
+    ids = one.profile.ids + other.profile.ids
+    united = merge.unite_results(plan, one.profile, other.profile, ids, other.states.rows)
+    for key, row in other.states.rows.items():
+        one.states.put(key, merge.unite(plan, key, one.states.get(key), row))
+    one.profile = replace(
+        one.profile,
+        ids=ids,
+        computed=united.computed,
+        memberships=united.memberships,
+        flips=united.flips,
+    )
+    one.settle(united.touched, united.announce)
+    check(one, definitions, traits, events)
+    for hours in (1, 5, 11, 30):
+        one.until(instant + hours * HOUR)
+        check(one, definitions, traits, events)

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from audiences import evaluate, merge
 from audiences.evaluate import Memory
 from audiences.plan import changed, created
+from events.event import Event, seen
 from events.operators import NEVER
 from profiles.profile import ExternalId
-from tests.audiences.driver import HOUR, Person, audience, ms, occurred, plan_of
+from tests.audiences.driver import DAY, HOUR, Person, audience, ms, occurred, plan_of
 
 BOUGHT = {"performed": {"event": "Bought"}}
 BOUGHT_7D = {"performed": {"event": "Bought", "within": "7d"}}
@@ -195,7 +196,7 @@ def test_audiences_s4_1_events_of_excluded_sources_do_not_count():
     assert person.inside("a")
 
 
-def test_audiences_E01_names_are_told_apart_by_case():
+def test_events_E01_names_are_told_apart_by_case():
     person = Person(plan_of({"a": BOUGHT}))
     person.sees(occurred("bought", "2025-01-01"))
     assert not person.inside("a")
@@ -360,12 +361,58 @@ def test_audiences_E4_an_input_of_the_timers_instant_goes_first():
     assert [what for _, what, _ in person.log] == ["enter"]
 
 
-def test_audiences_E5_a_timestamp_ahead_counts_at_once():
-    """`seen` has put it at its receipt when it is more than five minutes ahead."""
+def test_audiences_E5_a_timestamp_more_than_five_minutes_ahead_is_the_receipt():
+    received = ms("2025-01-01 10:00")
+    for ahead, counted in ((300_000, 300_000), (300_001, 0), (9 * DAY, 0)):
+        event = Event(
+            "web", "m", "track", received, received, received + ahead, b"", {"event": "Bought"}
+        )
+        assert seen(event).timestamp_ms == received + counted
+
+
+def test_audiences_E5_a_timestamp_a_little_ahead_counts_at_once():
     person = Person(plan_of({"a": BOUGHT_7D}))
     person.sees(occurred("Bought", "2025-01-01 10:04", received="2025-01-01 10:00"))
     assert person.inside("a")
     assert person.profile.flips == {"a": ms("2025-01-08 10:04")}
+
+
+def test_events_E12_pages_and_screens_are_events_with_their_name_as_a_property():
+    plan = plan_of(
+        {
+            "a": {
+                "performed": {
+                    "event": "Page Viewed",
+                    "where": {"page_name": {"contains": ["Pric"]}},
+                }
+            },
+            "b": {
+                "performed": {
+                    "event": "Screen Viewed",
+                    "where": {"screen_name": {"equals": "Home"}},
+                }
+            },
+        }
+    )
+    person = Person(plan)
+    for kind, name in (("page", "Pricing"), ("screen", "Home"), ("page", None)):
+        person.sees(
+            seen(
+                Event(
+                    "web",
+                    f"m{name}",
+                    kind,
+                    person.now,
+                    person.now,
+                    person.now,
+                    b"",
+                    {"name": name, "properties": {}},
+                )
+            )
+        )
+    assert person.inside("a")
+    assert person.inside("b")
+    assert seen(Event("web", "m", "identify", 0, 0, 0, b"", {})) is None
 
 
 def test_audiences_E6_an_event_older_than_the_window_gives_no_pair():

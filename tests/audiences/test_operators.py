@@ -6,6 +6,7 @@ import pytest
 from audiences import evaluate
 from audiences.evaluate import Memory
 from events.operators import Operators, instant
+from profiles.profile import Trait
 from tests.audiences.driver import DAY, Person, ms, occurred, plan_of
 
 MISSING = object()
@@ -243,6 +244,29 @@ def test_audiences_s4_4_dates_are_whole_instants():
     assert instant("1969-12-31T23:59:59.500Z") == -500
     for text in ("2025-01-01T00:00:00", "2025-13-01", "20250101", "2025-W01-1", "", "now", 5, None):
         assert instant(text) is None
+
+
+def test_audiences_s4_4_values_that_should_be_dates_and_are_none_are_counted():
+    plan = plan_of(
+        {
+            "a": {
+                "trait": {
+                    "x.y": {"within_last": "7d"},
+                    "z": {"after_date": "2025-01-01"},
+                    "w": {"equals": "soon"},
+                }
+            }
+        }
+    )
+
+    def number(**values):
+        return evaluate.unreadable(
+            plan, {key: Trait(value, 0, 0, "", "") for key, value in values.items()}
+        )
+
+    assert number(x={"y": "soon"}, z="2025-01-01T10:00:00", w="soon", v="soon") == 2
+    assert number(x={"y": "2025-01-01"}, z=None) == 0
+    assert number(x="soon") == 0
 
 
 def test_audiences_s4_4_a_pinned_text_is_an_index_and_means_the_same():

@@ -1,8 +1,11 @@
 """Computed traits: T1, T2, T5, T8, T9 and each kind."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from profiles import computed
 from profiles.computed import exact, unique_list
 from profiles.computed.catalogue import KINDS
 from profiles.storable import storable
@@ -227,3 +230,9 @@ def test_audiences_s2_big_numbers_fit_the_store():
         '{"n":1000000000000000000000000000000}'
     ]
     assert storable([10**400]) == [None]
+
+
+def test_audiences_s2_every_kind_is_in_the_catalogue():
+    folder = Path(computed.__path__[0])
+    kinds = {file.stem for file in folder.glob("*.py") if "KIND = " in file.read_text()}
+    assert kinds == KINDS.keys()
