@@ -68,7 +68,6 @@ class Setting(Struct, frozen=True):
 
     space: str
     journey: str
-    version: str
     names: tuple[str, ...]
     """All names that the context can hold."""
     reused: frozenset[str]

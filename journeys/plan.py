@@ -120,7 +120,7 @@ def context_names(journey: Journey) -> tuple[tuple[str, ...], frozenset[str]]:
 def compiled(space: str, key: str, version: str, journey: Journey) -> Ready:
     """Return one version of a journey, made ready for use."""
     names, reused = context_names(journey)
-    setting = Setting(space, key, version, names, reused)
+    setting = Setting(space, key, names, reused)
     steps: dict[str, Step] = {}
     for id, step in journey.steps.items():
         ((kind, definition),) = step.given()
