@@ -6,6 +6,7 @@ workspace's definitions in force, and only then HTTP takes anything.
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
@@ -116,6 +117,10 @@ class Worker:
             await asyncio.sleep(0.01)
         await self.outbound.start()
         self._tasks.append(asyncio.create_task(self.engine.tend()))
+        # what is built by now stays: else each of the collections that a body of 100,000 small
+        # lists causes walks all of it, half a second in all
+        gc.collect()
+        gc.freeze()
         self.ready = True
         self._greet()
 
