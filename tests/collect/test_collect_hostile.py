@@ -1,6 +1,7 @@
 """What attackers and broken senders put on the wire: a clear answer, neighbours unharmed."""
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
@@ -169,6 +170,16 @@ def _pressed(mib: int) -> bytes:
 BOMBS = bombs()
 
 
+@pytest.fixture
+def settled():
+    """What was built stays out of garbage collections, as in the worker."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("name", BOMBS)
 async def test_collect_C10_C14_C15_bombs_cost_little(api, name):
     path, body, encoding = BOMBS[name]
