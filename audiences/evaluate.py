@@ -11,9 +11,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from audiences.conditions import View
 from audiences.leaves import Leaf
 from audiences.ledger import States
-from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Group, Plan, View
+from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Group, Plan
 from events import paths
 from events.event import Seen
 from events.operators import NEVER, instant

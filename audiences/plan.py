@@ -4,22 +4,22 @@ Equal questions share a leaf; leaves are found by the event's name and, where a 
 property to a few texts, by that text, so that an event touches only what it can change.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 
+from audiences.conditions import Test, View, below, every, on_value, some
 from audiences.definition import Audience, Condition, Performed, references
 from audiences.leaves import Bounds, Fold, Kept, Latest, Leaf, Match, Newest, Spans, Tally, reader
-from audiences.ledger import States
 from events import paths
 from events.durations import millis
 from events.operators import NEVER, Check, Operators, Verdict
 from profiles.computed.catalogue import KINDS
 from profiles.computed.definition import ComputedTrait
-from profiles.profile import Computed, Membership, Trait
+from profiles.profile import Membership
 from profiles.windows import Window, window
 
 YEARS_OF_HISTORY_MS = 3 * 365 * 86_400_000
@@ -32,25 +32,6 @@ NOBODY, ANONYMOUS, KNOWN = 0, 1, 2
 """How well a person is known, as far as audiences care (audiences B1)."""
 
 LEAF_ID_BYTES = 8
-
-
-class View:
-    """What conditions read of a profile, at an instant."""
-
-    __slots__ = ("computed", "memberships", "now_ms", "states", "traits")
-
-    def __init__(
-        self, traits: Mapping[str, Trait], computed: Mapping[str, Computed],
-        memberships: Mapping[str, Membership], states: States, now_ms: int,
-    ) -> None:
-        self.traits = traits
-        self.computed = computed
-        self.memberships = memberships
-        self.states = states
-        self.now_ms = now_ms
-
-
-Test = Callable[[View], Verdict]
 
 
 class Computation:
@@ -295,16 +276,16 @@ class _Compiler:
 
     def _condition(self, condition: Condition) -> Test:
         if condition.all is not UNSET:
-            return _every([self._condition(part) for part in condition.all])
+            return every([self._condition(part) for part in condition.all])
         if condition.any is not UNSET:
-            return _some([self._condition(part) for part in condition.any])
+            return some([self._condition(part) for part in condition.any])
         if condition.not_ is not UNSET:
             inner = self._condition(condition.not_)
             return lambda view: -inner(view)
         if condition.performed is not UNSET:
             return self._performed(condition.performed)
         if condition.trait is not UNSET:
-            return _every([self._asked(*one) for one in sorted(condition.trait.items())])
+            return every([self._asked(*one) for one in sorted(condition.trait.items())])
         if condition.audience is not UNSET:
             return self._member(condition.audience)
         assert condition.everyone is True, "problems() refuses what is not built"
@@ -331,7 +312,7 @@ class _Compiler:
         root = steps[0]
         if len(steps) == 1 and root in self._computed:
             self._depend(root)
-            return _on_value(lambda view: view.computed.get(root), check)
+            return on_value(lambda view: view.computed.get(root), check)
         if len(steps) == 1 and root in self._audiences:
             self._depend(root)
 
@@ -342,15 +323,15 @@ class _Compiler:
             return inside
         if len(steps) > 1 and root in self._computed:
             self._depend(root)
-            return _below(lambda view: view.computed.get(root), steps[1:], check)
+            return below(lambda view: view.computed.get(root), steps[1:], check)
         if check.dated:
             self.dates.setdefault(root, set()).add(steps[1:])
         readers = self.traits.setdefault(root, [])
         if self._key not in readers:
             readers.append(self._key)
         if len(steps) == 1:
-            return _on_value(lambda view: view.traits.get(root), check)
-        return _below(lambda view: view.traits.get(root), steps[1:], check)
+            return on_value(lambda view: view.traits.get(root), check)
+        return below(lambda view: view.traits.get(root), steps[1:], check)
 
     def _member(self, key: str) -> Test:
         self._depend(key)
@@ -388,67 +369,6 @@ class _Compiler:
             leaf.readers = (*leaf.readers, self._key)
         self._own.append(leaf.id)
         return leaf
-
-
-def _every(tests: list[Test]) -> Test:
-    if len(tests) == 1:
-        return tests[0]
-    first, *others = tests
-
-    def test(view: View) -> Verdict:
-        result = first(view)
-        for other in others:
-            if result == -NEVER:
-                break
-            found = other(view)
-            if found < result:
-                result = found
-        return result
-
-    return test
-
-
-def _some(tests: list[Test]) -> Test:
-    if len(tests) == 1:
-        return tests[0]
-    first, *others = tests
-
-    def test(view: View) -> Verdict:
-        result = first(view)
-        for other in others:
-            if result == NEVER:
-                break
-            found = other(view)
-            if found > result:
-                result = found
-        return result
-
-    return test
-
-
-def _on_value(find: Callable[[View], Trait | Computed | None], check: Check) -> Test:
-    timed = bool(check.timed)
-
-    def test(view: View) -> Verdict:
-        found = find(view)
-        values = [] if found is None or found.value is None else [found.value]
-        if timed:
-            return check.at(values, view.now_ms)
-        return NEVER if check.holds(values) else -NEVER
-
-    return test
-
-
-def _below(
-    find: Callable[[View], Trait | Computed | None], steps: paths.Path, check: Check
-) -> Test:
-    follow = paths.each(steps)
-
-    def test(view: View) -> Verdict:
-        found = find(view)
-        return check.at([] if found is None else follow(found.value), view.now_ms)
-
-    return test
 
 
 def _bounds(performed: Performed) -> Bounds:
