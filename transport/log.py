@@ -393,7 +393,11 @@ class Log:
         else:
             part.segments[-1].note(item.records[0].offset, item.position)
         part.durable = item.records[-1].offset + 1
-        part.position = part.segments[-1].size = item.size
+        last = part.segments[-1]
+        part.position = last.size = item.size
+        newest_ms = max(record.timestamp_ms for record in item.records)
+        if last.newest_ms is None or newest_ms > last.newest_ms:
+            last.newest_ms = newest_ms
         try:
             mark = segment.seal(part.durable, item.size, part.seed)
             write_all(self.files, part.handle, mark, item.size)
@@ -662,23 +666,26 @@ class Log:
         total = sum(found.size for found in part.segments)
         for found, following in zip(part.segments, part.segments[1:], strict=False):
             big = max_bytes is not None and total > max_bytes
-            old = max_age_ms is not None and self._begins_before(
-                part, following, now_ms - max_age_ms
+            old = max_age_ms is not None and self._ends_before(
+                part, found, following, now_ms - max_age_ms
             )
             if not big and not old:
                 break
             total -= found.size
             before = following.base
         last = part.segments[-1]
-        if max_age_ms is not None and self._begins_before(part, last, now_ms - max_age_ms):
+        if max_age_ms is not None and (last.newest_ms or now_ms) < now_ms - max_age_ms:
             part.roll = True  # or a quiet log would keep its last segment for ever
         return self.truncate(topic, partition, min(before, floor))
 
-    def _begins_before(self, part: _Partition, found: Segment, instant_ms: int) -> bool:
-        if found.base >= part.durable:
+    def _ends_before(
+        self, part: _Partition, found: Segment, following: Segment, instant_ms: int
+    ) -> bool:
+        if found.newest_ms is not None:
+            return found.newest_ms < instant_ms
+        if following.base >= part.durable:
             return False
-        first = self.read(part.topic, part.number, found.base, 1)
-        return first[0].timestamp_ms < instant_ms
+        return self.read(part.topic, part.number, following.base, 1)[0].timestamp_ms < instant_ms
 
     @property
     def sizes(self) -> dict[tuple[str, int], int]:

@@ -42,12 +42,14 @@ class LogCorrupt(LogRefused):
 class Segment:
     """One file: where it begins, and some of the places where records stand in it."""
 
-    __slots__ = ("base", "offsets", "path", "places", "size")
+    __slots__ = ("base", "newest_ms", "offsets", "path", "places", "size")
 
     def __init__(self, path: str, base: int, size: int) -> None:
         self.path = path
         self.base = base
         self.size = size
+        self.newest_ms: int | None = None
+        """The latest timestamp in it; None: it was not read through."""
         self.offsets = [base]
         self.places = [segment.HEADER_SIZE]
 
@@ -148,6 +150,8 @@ class _Check:
                 self.sealed, self.sealed_offset = self.position, unit.offset
             else:
                 this.note(unit.offset, self.position)
+                if this.newest_ms is None or unit.timestamp_ms > this.newest_ms:
+                    this.newest_ms = unit.timestamp_ms
                 self.offset = unit.offset + 1
             self.position = unit.end
             if self.offset == until:
@@ -220,7 +224,9 @@ class _Check:
             this.size = self.found.position = len(data)
             return
         this.size = start
-        self.found.segments.append(Segment(path, base, len(data)))
+        copy = Segment(path, base, len(data))
+        copy.newest_ms = this.newest_ms
+        self.found.segments.append(copy)
         self.found.position = len(data)
 
     def _never_begun(self) -> None:

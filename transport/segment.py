@@ -184,14 +184,12 @@ def record_at(data: bytes, at: int, start: int) -> Unit | None:
     if len(data) - at < RECORD_SIZE:
         return None
     _, length, offset, _, _ = RECORD.unpack_from(data, at)
-    size = RECORD_SIZE + length
+    data = data[at : at + RECORD_SIZE + length]
     try:
-        return next(
-            units(lambda size, place: data[at + place : at + place + size],
-                  min(size, len(data) - at), start, 0, offset)
-        )
+        unit = next(units(lambda n, place: data[place : place + n], len(data), start, 0, offset))
     except (Damaged, StopIteration):
         return None
+    return unit._replace(end=at + unit.end)
 
 
 def vouched(read: Read, size: int, start: int, position: int) -> int:
