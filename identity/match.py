@@ -132,8 +132,7 @@ def _strict(
 ) -> Match:
     """Drop the worst id until nothing is violated (A4).
 
-    The would-be profiles are those of the first 1, 2, 3 ids and so on: they are built up from the
-    best id on, and the longest without a violation is taken.
+    The would-be profile is built up from the best id on: what violates nothing yet is used.
     """
     would = _WouldBe(nodes, settings, at_ms)
     found: list[tuple[Violation, ...]] = []
@@ -208,7 +207,11 @@ class _Sum:
 
 
 class _WouldBe:
-    """The profile that would result, built up id by id, and what it violates (A7, L3 to L7)."""
+    """The profile that would result, built up id by id, and what it violates (A7, L3 to L7).
+
+    A violation never goes away as ids are added: each adds at least as much to the whole as to
+    the profile that has most.
+    """
 
     def __init__(self, nodes: Mapping[str, Node], settings: Settings, at_ms: int) -> None:
         self.profiles: dict[str, None] = {}
@@ -241,8 +244,6 @@ class _WouldBe:
             return
         if self._all.exceeds(self._most_mappings):
             self.violations.add(MAPPINGS)
-        else:
-            self.violations.discard(MAPPINGS)
 
     def clears(self, id: Id, owner: str | None) -> bool:
         """Tell whether a violation goes with the id. Its owner has no other id on the event."""
@@ -291,8 +292,6 @@ class _WouldBe:
         kind = self._kind(type)
         if self._sums[type].exceeds(self._limits.get(type, _EVER)[0]):
             self.violations.add(kind)
-        else:
-            self.violations.discard(kind)
 
     def _kind(self, type: str) -> Violation:
         periodic = self._limits.get(type, _EVER)[1]

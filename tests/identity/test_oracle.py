@@ -3,8 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity.match import profile_id
+from identity.match import Node, match, profile_id, survivor
+from identity.settings import compile_settings
 from tests.identity.graph import DAY, START, Graph, call
+from tests.identity.graph import settings as identity_settings
 from tests.identity.oracle import Oracle
 
 TYPES = {"u": "user_id", "e": "email", "a": "anonymous_id", "ga": "ga_client_id"}
@@ -87,6 +89,58 @@ def test_identity_s5_the_stages_decide_as_the_text_says(events, rules, later, ch
         while last in oracle.redirects:
             last = oracle.redirects[last]
         assert space.now(lost) == last
+
+
+PROFILES = st.lists(
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from(["user_id", "email", "kit"]),
+            st.lists(st.sampled_from([0, DAY, 6 * DAY, 7 * DAY]), min_size=1, max_size=3),
+            min_size=1,
+        ),
+        st.sampled_from([0, 0, 1, 2]),
+    ),
+    max_size=4,
+)
+"""Profiles as they may have come to be under any settings: type -> ages of its values; merges."""
+
+
+@settings(max_examples=1000, deadline=None)
+@given(PROFILES, st.data(), RULES, ORDERS)
+def test_identity_s5_one_event_among_any_profiles(profiles, data, rules, order):
+    limits, targeted, caps = rules
+    oracle = Oracle(order)
+    oracle.limits, oracle.targeted = limits, targeted
+    oracle.merge_cap, oracle.mapping_cap = caps
+    nodes, owners = {}, {}
+    for number, (ages, merges) in enumerate(profiles):
+        name = f"p{number}"
+        ids = {(type, f"{name}{place}"): START - age
+               for type, all in ages.items() for place, age in enumerate(all)}  # fmt: skip
+        oracle.profiles[name] = {"born": START - number, "merges": merges, "ids": dict(ids)}
+        members = {}
+        for (type, value), at_ms in ids.items():
+            members.setdefault(type, {})[value] = at_ms
+        nodes[name] = Node(START - number, "m", next(iter(ids)), members, ("x",) * merges)
+        owners |= dict.fromkeys(ids, name)
+    known = st.sampled_from(sorted(owners)) if owners else st.nothing()
+    new = st.tuples(st.sampled_from(["user_id", "email", "kit"]), st.sampled_from(["n1", "n2"]))
+    ids = data.draw(st.lists(known | new, min_size=1, max_size=7, unique=True))
+
+    mapped = {id: owners[id] for id in ids if id in owners}
+    chosen = compile_settings(identity_settings(
+        order=list(order), demotion="targeted" if targeted else "strict",
+        types={type: {"limit": limit, "per": per} for type, (limit, per) in limits.items()},
+    ))  # fmt: skip
+    chosen.most_merges, chosen.most_mappings = caps
+    got = match(ids, mapped, {name: nodes[name] for name in mapped.values()}, chosen, START)
+    want = oracle.event(ids, START, lambda best: "new")
+    assert list(got.used) == want["used"]
+    assert list(got.demoted) == want["demoted"]
+    assert [set(one.violations) for one in got.passes] == want["kinds"]
+    target = survivor({name: nodes[name] for name in got.profiles}) if got.profiles else "new"
+    assert (target, sorted(got.profiles)) == (
+        want["profile"], sorted({*want["lost"], *({target} - {"new"})}))  # fmt: skip
 
 
 def test_identity_s5_an_event_of_hundreds_of_ids_is_decided_at_once():
