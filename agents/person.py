@@ -3,7 +3,6 @@
 from collections.abc import Collection, Container, Iterable
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from agents.profile_tables import CONDITIONS, MEMBERS, PROFILES, RUNNING, TIMERS
@@ -24,8 +23,6 @@ from journeys.moves import Outcome
 from journeys.view import View
 from profiles.profile import Profile
 from runtime.stage import State
-
-_encode = msgspec.json.Encoder().encode
 
 OVERDUE_MS = 60_000
 """A journey's timer later than this waits for the tick behind the backlog (journeys T7)."""
@@ -146,9 +143,8 @@ def moved(state: State, profile: Profile, outcome: Outcome | None) -> Profile:
     for journey, version, step, what in outcome.counts:
         state.count(f"journey:{journey}:{version}:{step}:{what}")
     for send in outcome.sends:
-        body = _encode(send.message)
-        for destination in send.destinations:
-            state.out("delivery", profile.id, Job(destination, profile.id, send.message_id, body))
+        state.out("delivery", profile.id,
+                  Job(send.destination, profile.id, send.message_id, send.body))
     if outcome.due_ms == profile.journeys_due_ms:
         return profile
     return replace(profile, journeys_due_ms=outcome.due_ms)

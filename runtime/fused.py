@@ -8,6 +8,7 @@ control record that does stops the worker.
 """
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -105,12 +106,12 @@ class Runner:
         self._log = log
         self.codec = Codec({name: kind.item for name, kind in kinds.items()})
         self._outs: list[tuple[Stage, Any]] = []
-        self._effects: list[tuple[str, Any]] = []
+        self._effects: list[tuple[str, int, Any]] = []
+        self._ones: list[str] = []
         self._tally: list[tuple[str, int]] = []
         self._stage = ""
         self.redriving = False
         self._batch: list[tuple[int, bytes, list[Any] | None]] = []
-        self._sunk: dict[str, list[tuple[int, Any]]] = {}
         self.get = self._overlay.get
         self.put = self._overlay.put
         self.delete = self._overlay.delete
@@ -135,7 +136,10 @@ class Runner:
         self.at_ms = self._floor_ms = progress.at_ms
         self.defined = progress.definitions
         self.counters = {key.decode(): value for key, value in self._overlay.scan(COUNTERS)}
-        self._counted: set[str] = set()
+        self._batch.clear()
+        self._effects.clear()
+        self._ones.clear()
+        self._tally.clear()
         self.definitions = self._first
         body = self._overlay.get(DEFINITIONS, b"")
         if body is not None:
@@ -150,13 +154,16 @@ class Runner:
         """Send a record to a stage; when none has that name, to who takes the batch's effects."""
         target = self._stages.get(stage)
         if target is None:
-            self._effects.append((stage, record))
+            self._effects.append((stage, self.position, record))
         else:
             self._outs.append((target, record))
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter."""
-        self._tally.append((name, by))
+        if by == 1:
+            self._ones.append(name)
+        else:
+            self._tally.append((name, by))
 
     # ---- applying
     def apply(self, offset: int, value: bytes, items: list[Any] | None = None) -> int:
@@ -168,18 +175,34 @@ class Runner:
             return 0
         assert offset == self.applied + 1, f"record {offset} follows {self.applied}"
         self._batch.append((offset, value, items))
+        if self._overlay.careful:
+            return self._take(offset, value, items)
+        try:
+            return self._take(offset, value, items)
+        except _STOPS:
+            raise
+        except Exception as error:  # noqa: BLE001, found again, and dealt with, by `_carefully`
+            _damage(error)
+            return self._carefully()
+
+    def _take(self, offset: int, value: bytes, items: list[Any] | None) -> int:
         batch = self.codec.unpack(value, items)
         kind = self._kinds[batch.kind]
         self.position = offset
         self.at_ms = max(self._floor_ms, batch.at_ms)
-        for index, item in enumerate(batch.items):
-            if kind.control:
+        if kind.control:
+            for item in batch.items:
                 self._control(kind, item)
-            else:
-                self.counters["logged"] = self.counters.get("logged", 0) + 1
+        elif self._overlay.careful:
+            for index, item in enumerate(batch.items):
                 self._guarded(kind, item, Place(batch.kind, offset, index), value, index)
+        else:
+            stages = [self._stages[name] for name in kind.stages]
+            for item in batch.items:
+                for stage in stages:
+                    self._run(stage, item)
         if not kind.control:
-            self._counted.add("logged")
+            self._tally.append(("logged", len(batch.items)))
         self._floor_ms = self.at_ms + 1 if kind.closes else self.at_ms
         self.applied = offset
         return len(batch.items)
@@ -194,47 +217,7 @@ class Runner:
             return
         for name in kind.stages:
             self._run(self._stages[name], item)
-        self._done()
-
-    def _guarded(self, kind: Kind, item: Any, place: "Place", value: bytes, index: int) -> None:
-        """Run an event; when it breaks a handler, undo what it did and keep it."""
-        try:
-            for name in kind.stages:
-                self._run(self._stages[name], item)
-        except (StateDamaged, MemoryError, OSError, AssertionError):
-            raise
-        except Exception as error:
-            if type(error) is Exception:  # what rocksdict raises when the store cannot be read
-                raise StateDamaged(str(error)) from error
-            stage = self._stage
-            self._overlay.undo()
-            self._outs = []
-            self._effects.clear()
-            self._tally.clear()
-            kept = self.codec.unpack(value, None).items[index]
-            self.put(
-                POISON,
-                f"{place.offset}.{place.index}".encode(),
-                Poison(place.offset, place.index, place.kind, self.at_ms, stage, _told(error),
-                       _encode(kept)),
-            )
-            self.count("set_aside")
-        self._done()
-
-    def _redrive(self, poison_id: str) -> None:
-        key = poison_id.encode()
-        row = self.get(POISON, key)
-        if row is None:
-            return
-        kind = self._kinds[row.kind]
-        value = msgspec.msgpack.encode((VERSION, row.kind, row.at_ms, [msgspec.Raw(row.item)]))
-        self.count("set_aside", -1)
-        self.delete(POISON, key)
-        self._done()
-        item = self.codec.unpack(value, None).items[0]
-        self.redriving = True
-        self._guarded(kind, item, Place(row.kind, row.offset, row.index), value, 0)
-        self.redriving = False
+        self._overlay.keep()
 
     def _run(self, stage: Stage, record: Any) -> None:
         """Handle a record and, depth first, all that follows from it."""
@@ -247,19 +230,64 @@ class Runner:
             self._run(target, sent)
         self._outs = outer
 
-    def _done(self) -> None:
-        """The present record's changes stay."""
+    # ---- what breaks
+    def _carefully(self) -> int:
+        """Something in the batch broke a handler, or cannot be encoded: go through it again, ready
+        to undo each event. Return how many items the last record had."""
+        batch = list(self._batch)
+        self._overlay.discard()
+        self._load()
+        self._overlay.careful = True
+        count = 0
+        try:
+            for offset, value, items in batch:
+                count = self.apply(offset, value, items)
+        finally:
+            self._overlay.careful = False
+        return count
+
+    def _guarded(self, kind: Kind, item: Any, place: "Place", value: bytes, index: int) -> None:
+        """Run an event; when it breaks a handler, undo what it did and keep it."""
+        marks = len(self._ones), len(self._tally), len(self._effects)
+        try:
+            for name in kind.stages:
+                self._run(self._stages[name], item)
+        except _STOPS:
+            raise
+        except Exception as error:  # noqa: BLE001, whatever an event breaks, its neighbours go on
+            _damage(error)
+            stage = self._stage
+            self._overlay.undo()
+            self._outs = []
+            del self._ones[marks[0]:], self._tally[marks[1]:], self._effects[marks[2]:]
+            kept = self.codec.unpack(value, None).items[index]
+            self.put(
+                POISON,
+                f"{place.offset}.{place.index}".encode(),
+                Poison(place.offset, place.index, place.kind, self.at_ms, stage, _told(error),
+                       _encode(kept)),
+            )
+            self.count("set_aside")
         self._overlay.keep()
-        if self._tally:
-            counters, counted = self.counters, self._counted
-            for name, by in self._tally:
-                counters[name] = counters.get(name, 0) + by
-                counted.add(name)
-            self._tally.clear()
-        if self._effects:
-            for name, record in self._effects:
-                self._sunk.setdefault(name, []).append((self.position, record))
-            self._effects.clear()
+
+    def _redrive(self, poison_id: str) -> None:
+        key = poison_id.encode()
+        row = self.get(POISON, key)
+        if row is None:
+            return
+        if not self._overlay.careful:
+            raise _TakeCare
+        kind = self._kinds[row.kind]
+        value = msgspec.msgpack.encode((VERSION, row.kind, row.at_ms, [msgspec.Raw(row.item)]))
+        self.count("set_aside", -1)
+        self.delete(POISON, key)
+        self._overlay.keep()
+        item = self.codec.unpack(value, None).items[0]
+        self.redriving = True
+        try:
+            self._guarded(kind, item, Place(row.kind, row.offset, row.index), value, 0)
+        finally:
+            self.redriving = False
 
     # ---- the batch
     def commit(self) -> "Written":
@@ -267,20 +295,29 @@ class Runner:
         try:
             puts, deletes = self._changes()
         except (TypeError, ValueError, OverflowError):
-            self._again()
+            self._carefully()
             puts, deletes = self._changes()
         self._store.write(puts, deletes)
         rows = self._overlay.written()
-        sunk, self._sunk = self._sunk, {}
-        self._counted.clear()
+        effects: dict[str, list[tuple[int, Any]]] = {}
+        for name, position, record in self._effects:
+            effects.setdefault(name, []).append((position, record))
+        self._effects.clear()
         self._batch.clear()
-        return Written(self.applied, rows, sunk)
+        return Written(self.applied, rows, effects)
 
     def _changes(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         counters = self.counters
+        changed = Counter(self._ones)
+        for name, by in self._tally:
+            changed[name] += by
+        self._ones.clear()
+        self._tally.clear()
+        for name, by in changed.items():
+            counters[name] = counters.get(name, 0) + by
         balance = sum(counters.get(name, 0) for name in SETTLED)
         assert counters.get("logged", 0) == balance, f"events are unaccounted for: {counters}"
-        for name in sorted(self._counted):
+        for name in sorted(changed):
             self.put(COUNTERS, name.encode(), counters[name])
         self.put(
             PROGRESS, b"", Progress(FORMAT, self._log, self.applied, self._floor_ms, self.defined)
@@ -288,19 +325,18 @@ class Runner:
         self._overlay.keep()
         return self._overlay.changes()
 
-    def _again(self) -> None:
-        """A value cannot be kept: find the event that made it, by encoding at every put."""
-        batch = list(self._batch)
-        self._batch.clear()
-        self._sunk = {}
-        self._overlay.discard()
-        self._load()
-        self._overlay.strict = True
-        try:
-            for offset, value, items in batch:
-                self.apply(offset, value, items)
-        finally:
-            self._overlay.strict = False
+
+class _TakeCare(Exception):
+    """The record must be run so that what it does can be undone."""
+
+
+_STOPS = (StateDamaged, MemoryError, OSError, AssertionError)
+"""What no event is to blame for: the worker stops."""
+
+
+def _damage(error: Exception) -> None:
+    if type(error) is Exception:  # what rocksdict raises when the store cannot be read
+        raise StateDamaged(str(error)) from error
 
 
 SETTLED = ("duplicates", "filtered", "unresolved", "applied", "set_aside")

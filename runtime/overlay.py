@@ -1,8 +1,9 @@
 """The overlay: what a batch has changed and not yet written, over what the store holds.
 
 A row is decoded once and kept decoded for as long as it is in use; a person touched ten times in
-a batch is read and written once. Each record's changes can be undone, so that a record that
-breaks a handler leaves nothing behind.
+a batch is read and written once. When `careful`, each record's changes can be undone and what
+cannot be encoded is found at once; the runner goes through a batch again like that when something
+in it broke.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -54,8 +55,7 @@ class Overlay:
             assert table.prefix not in self._shelves, f"two tables with prefix {table.prefix!r}"
             self._shelves[table.prefix] = _Shelf(table)
         self._undo: list[tuple[_Shelf, bytes, Any, Any]] = []
-        self.strict = False
-        """Encode at each put, so that what cannot be kept is found with the record that made it."""
+        self.careful = False
 
     def get(self, table: Table[T], key: bytes) -> T | None:
         """Return the row, or None."""
@@ -77,11 +77,12 @@ class Overlay:
     def put(self, table: Table[T], key: bytes, value: T) -> None:
         """Write the row."""
         shelf = self._shelves[table.prefix]
-        if self.strict and value is not None:
-            shelf.encode(value)
-        pending = shelf.pending
-        self._undo.append((shelf, key, pending.get(key, _ABSENT), shelf.young.get(key, _ABSENT)))
-        pending[key] = value
+        if self.careful:
+            if value is not None:
+                shelf.encode(value)
+            before = shelf.pending.get(key, _ABSENT)
+            self._undo.append((shelf, key, before, shelf.young.get(key, _ABSENT)))
+        shelf.pending[key] = value
         if shelf.cached:
             shelf.young[key] = value
 

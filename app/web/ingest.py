@@ -234,7 +234,7 @@ class Tracking:
             context=decode_value(batch.context),
             integrations=decode_value(batch.integrations),
         )
-        numbers = long_numbers(body)
+        numbers = None if long_numbers(body) else False
         calls = [
             _ITEM_TOO_LARGE
             if mobile and len(item) > SINGLE_BYTES

@@ -17,6 +17,8 @@ IDLE_SECONDS: Final = 25.0
 """A connection waits this long for the head of a request, the first or the next."""
 LINGER_SECONDS: Final = 5.0
 """What is left of a refused body is read and thrown away for so long."""
+STUCK_SECONDS: Final = 30.0
+"""A sender that takes nothing of its answers for so long is cut off."""
 BACKLOG: Final = 1024
 
 _log = logging.getLogger("watersmeet.http")
@@ -29,6 +31,7 @@ async def start(
     *,
     idle_seconds: float = IDLE_SECONDS,
     linger_seconds: float = LINGER_SECONDS,
+    stuck_seconds: float = STUCK_SECONDS,
 ) -> web.AppRunner:
     """Serve ``app``; return the runner, which knows its `addresses` and ends with `cleanup()`.
 
@@ -42,6 +45,7 @@ async def start(
         lingering_time=linger_seconds,
         shutdown_timeout=5.0,
     )
+    runner.stuck_seconds = stuck_seconds
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
@@ -52,22 +56,53 @@ async def start(
 
 
 class _Runner(web.AppRunner):
-    __slots__ = ()
+    __slots__ = ("stuck_seconds",)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(
+        server = _Server(
             made.request_handler, request_factory=made.request_factory, **made._kwargs
         )
+        server.stuck_seconds = self.stuck_seconds
+        return server
 
 
 class _Server(web.Server):
+    stuck_seconds: float
+
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_stuck",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._stuck: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self._unstick()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Answers pile up: cut the sender off unless it reads on."""
+        super().pause_writing()
+        if self._stuck is None and self._manager is not None and self.transport is not None:
+            seconds = self._manager.stuck_seconds
+            self._stuck = self._loop.call_later(seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        self._unstick()
+        super().resume_writing()
+
+    def _unstick(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def handle_error(
         self,
