@@ -49,7 +49,12 @@ class LogLocked(LogRefused):
 
 
 class NotDurable(Exception):
-    """What was appended is not on disk, and will not be: append it again."""
+    """What was appended is not on disk, and does not count: append it again."""
+
+    def __init__(self, why: str | None) -> None:
+        """Say what the disk said."""
+        super().__init__(f"the log cannot be written: {why or 'the disk failed since'}")
+        self.why = why
 
 
 class _Partition:
@@ -100,6 +105,7 @@ class Log:
         self.identity = identity
         self.segment_bytes = segment_bytes
         self.tail_size = TAIL_BYTES
+        self.heal_seconds = HEAL_SECONDS
         self.trouble: str | None = None
         self.epoch = 0
         self.closed = False
@@ -181,7 +187,7 @@ class Log:
             try:
                 self._make(part)
             except OSError as error:
-                raise NotDurable(f"topic {topic} cannot be made: {error}") from error
+                raise NotDurable(f"topic {topic}: {error.strerror}") from error
 
     def _partition(self, topic: str, number: int) -> _Partition:
         part = self._partitions.get((topic, number))
@@ -248,7 +254,7 @@ class Log:
     async def flush(self, epoch: int | None = None) -> None:
         """Return when all that was appended before is durable. Raises NotDurable if it is not."""
         if self.trouble is not None or (epoch is not None and epoch != self.epoch):
-            raise NotDurable(self.trouble or "the disk failed since this was appended")
+            raise NotDurable(self.trouble)
         if not self.files.threaded:
             self.flush_inline()
             return
@@ -293,7 +299,7 @@ class Log:
         self._planned = False
         if self._round is not None or not self._dirty or self.closed:
             if self.closed:
-                self._answer(self._waiting, NotDurable("the log is closed"))
+                self._answer(self._waiting, NotDurable("it is closed"))
             return
         self._covered, self._waiting = self._waiting, []
         if self._executor is None:
@@ -313,7 +319,7 @@ class Log:
             self._answer(self._waiting, NotDurable(self.trouble))
             self._waiting = []
             if not self.closed:
-                loop.call_later(HEAL_SECONDS, self._heal_later, loop)
+                loop.call_later(self.heal_seconds, self._heal_later, loop)
             return
         if self._dirty and self._waiting:
             self._begin(loop)
@@ -326,7 +332,7 @@ class Log:
             if error is None:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(NotDurable(str(error)))
+                waiter.set_exception(NotDurable(error.why))
 
     def _work(self, work: list[_Written]) -> list[_Written]:
         """Write a round. Touches the disk and ``work``, nothing that the loop's thread changes."""
@@ -375,7 +381,7 @@ class Log:
                     with contextlib.suppress(OSError):  # it is given up anyway
                         self.files.close(item.handle)
         if self.trouble is not None:
-            logger.error("%s: %s", self.path, self.trouble)
+            logger.error("%s: the log cannot be written: %s", self.path, self.trouble)
             self._drop()
         for callback in self._callbacks:
             callback()
@@ -410,7 +416,7 @@ class Log:
     def _fail(self, part: _Partition, error: OSError | MemoryError) -> None:
         code = getattr(error, "errno", None)
         self._full = self._full or code in (errno.ENOSPC, errno.EDQUOT)
-        self.trouble = f"the log cannot be written: {getattr(error, 'strerror', None) or error}"
+        self.trouble = str(getattr(error, "strerror", None) or error or type(error).__name__)
         self._failed[part.topic, part.number] = part
 
     def _trim(self, part: _Partition) -> None:
@@ -455,7 +461,7 @@ class Log:
         if done.exception() is None and done.result():
             self._well()
         else:
-            loop.call_later(HEAL_SECONDS, self._heal_later, loop)
+            loop.call_later(self.heal_seconds, self._heal_later, loop)
 
     def _try_inline(self) -> None:
         if not self.files.threaded and self._heal():
@@ -696,6 +702,12 @@ class Log:
         }
 
     # ---- closing -------------------------------------------------------------------------------
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Write what is pending if the disk takes it, and let go of the folder."""
         if self.closed:

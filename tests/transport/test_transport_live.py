@@ -123,6 +123,7 @@ async def test_transport_a_disk_that_fails_and_recovers_needs_no_restart(
 ) -> None:
     files = FlakyFiles()
     log = Log.open(tmp_path / "log", files)
+    log.heal_seconds = 0.05
     wanted = []
     for turn in range(3):
         log.append("raw", 0, b"good %d" % turn)
@@ -146,7 +147,7 @@ async def test_transport_a_disk_that_fails_and_recovers_needs_no_restart(
         for _ in range(50):
             if log.healthy:
                 break
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         assert log.healthy
         with pytest.raises(NotDurable):
             await log.flush(epoch)
