@@ -105,7 +105,7 @@ def decode_call(
 ) -> dict[str, Any] | Refused:
     """Return the call, decoded; Refused when it holds what cannot be kept.
 
-    ``numbers``: `long_numbers` of the whole, when that is known. ``marked``: half surrogates were
+    ``numbers``: False when `long_numbers` was False of the whole. ``marked``: half surrogates were
     marked. Raises Malformed for what is no JSON.
     """
     try:

@@ -5,6 +5,7 @@ import gc
 import gzip
 import json
 import logging
+import socket
 import time
 import tracemalloc
 import zlib
@@ -309,7 +310,7 @@ async def test_collect_s5_an_unexpected_break_is_500_without_a_trace(api, caplog
 @pytest.fixture
 async def hasty():
     one = Api(read_seconds=0.5)
-    one.server_options = {"idle_seconds": 0.5, "linger_seconds": 0.2}
+    one.server_options = {"idle_seconds": 0.5, "linger_seconds": 0.2, "stuck_seconds": 0.5}
     async with one as running:
         yield running
 
@@ -353,8 +354,24 @@ async def test_collect_s5_a_dripping_body_is_closed(hasty):
     assert time.perf_counter() - began < 3
 
 
+async def test_collect_s5_who_never_reads_the_answers_is_cut_off(hasty):
+    sender = socket.socket()
+    sender.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sender, (hasty.host, hasty.port))
+    request = post("/v1/track", GOOD, f"Content-Length: {len(GOOD)}") * 100
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(20):
+            while True:
+                await loop.sock_sendall(sender, request)
+                await asyncio.sleep(0)
+    sender.close()
+    assert (await hasty.send("/v1/track", GOOD)).success
+
+
 async def test_collect_s5_the_times_that_hold_in_production():
     assert listener.IDLE_SECONDS <= 30
+    assert listener.STUCK_SECONDS <= 30
     assert bodies.READ_SECONDS + listener.LINGER_SECONDS <= 30
 
 

@@ -49,7 +49,7 @@ def run(raw_body: bytes) -> list[Accepted]:
         received_at_ms=1767603601120, sent_at="2026-01-05T09:00:01.000Z",
         ip="203.0.113.9", new_message_id=lambda: "api-1",
     )
-    numbers = long_numbers(raw_body)
+    numbers = None if long_numbers(raw_body) else False
     done = []
     for raw in batch.batch:
         call = decode_call(bytes(raw), numbers=numbers, marked=marked)

