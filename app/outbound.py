@@ -263,7 +263,8 @@ class Line:
         self._session: aiohttp.ClientSession | None = None
         self._ready: Ready | None = None
         self._settings: Settings | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0
         self._soon: asyncio.Handle | None = None
         self._lingers: float | None = None
         self._free_at = 0.0
@@ -329,9 +330,10 @@ class Line:
     def _call_in(self, seconds: float) -> None:
         when = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= when and not self._timer.cancelled():
+            if self._rings_at <= when and not self._timer.cancelled():
                 return
             self._timer.cancel()
+        self._rings_at = when  # uvloop's handles do not tell, when the instant is now
         self._timer = self._loop.call_at(when, self._rang)
 
     def _rang(self) -> None:
