@@ -26,7 +26,8 @@ def handlers(worker: "Worker") -> Mapping[str, Handler]:
 
     async def digest(_args: dict[str, Any]) -> Any:
         """The hash of the present state, and the record it stands at."""
-        return {"digest": state.digest(worker.engine.store), "applied": worker.engine.runner.applied}
+        engine = worker.engine
+        return {"digest": state.digest(engine.store), "applied": engine.runner.applied}
 
     async def base(_args: dict[str, Any]) -> Any:
         """Copy the state and verify the copy."""

@@ -128,7 +128,7 @@ def digest(store: Store) -> str:
     return str(hashed.hexdigest())
 
 
-# ---- bases ----------------------------------------------------------------------------------------
+# ---- bases ---------------------------------------------------------------------------------------
 def bases(data: Path) -> Iterator[tuple[Base, Path]]:
     """Yield the bases that are whole, the oldest first."""
     folder = data / "bases"

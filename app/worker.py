@@ -110,11 +110,9 @@ class Worker:
         """Catch up, take the definitions in force, then listen."""
         self._tasks.append(asyncio.create_task(self.archiver.run()))
         await self._listen()
-        while not self.engine.caught_up:
-            await asyncio.sleep(0.01)
+        await self._caught_up()
         await self._define()
-        while not self.engine.caught_up:
-            await asyncio.sleep(0.01)
+        await self._caught_up()
         await self.outbound.start()
         self._tasks.append(asyncio.create_task(self.engine.tend()))
         # what is built by now stays: else each of the collections that a body of 100,000 small
@@ -126,6 +124,10 @@ class Worker:
         gc.set_threshold(50_000, 20, 100)
         self.ready = True
         self._greet()
+
+    async def _caught_up(self) -> None:
+        while not self.engine.caught_up:  # noqa: ASYNC110, a start waits once, commits are many
+            await asyncio.sleep(0.01)
 
     async def _define(self) -> None:
         """Put the folder's definitions in force, if they are not."""
@@ -178,14 +180,14 @@ class Worker:
                 flush=True,
             )
 
-    # ---- after a commit ----------------------------------------------------------------------------
+    # ---- after a commit --------------------------------------------------------------------------
     def _committed(self, written: Written) -> None:
         self.archiver.take(written)
         jobs = written.rows.get(JOBS.prefix)
         if jobs:
             self.outbound.committed(jobs)
 
-    # ---- what the tracking API asks -------------------------------------------------------------------
+    # ---- what the tracking API asks --------------------------------------------------------------
     def source_index(self) -> SourceIndex:
         """Return the sources as they are defined now. Raises NotDurable before they are known."""
         if not self.ready:
@@ -230,7 +232,7 @@ class Worker:
             "timers_behind_seconds": max(0, now_ms - due_ms) / 1000 if due_ms else 0,
         }
 
-    # ---- stop --------------------------------------------------------------------------------------
+    # ---- stop ------------------------------------------------------------------------------------
     async def stop_listening(self) -> None:
         """Take nothing more from outside; log what destinations answered."""
         self.ready = False

@@ -47,6 +47,7 @@ def write(folder: Path, sink: str, audiences: int = 20) -> None:
                   "    destinations: [{to: sink, send: [track]}]"]
     for number in range(max(0, audiences - len(AUDIENCES))):
         lines += [f"  other_{number}:",
-                  f"    where: {{performed: {{event: Thing {number} Done, at_least: 2, within: 7d}}}}",
+                  "    where:",
+                  f"      performed: {{event: Thing {number} Done, at_least: 2, within: 7d}}",
                   "    destinations: [{to: sink, send: [track]}]"]
     (folder / "bench.yaml").write_text("\n".join(lines) + "\n")

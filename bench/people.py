@@ -96,7 +96,9 @@ def _call(
     return event
 
 
-def batches(seed: int, visitors: int, count: int, start_ms: int, write_key: str, size: int = 100) -> list[bytes]:
+def batches(
+    seed: int, visitors: int, count: int, start_ms: int, write_key: str, size: int = 100
+) -> list[bytes]:
     """Return the bodies of POST /v1/batch, ``size`` calls each."""
     bodies: list[bytes] = []
     held: list[dict[str, object]] = []

@@ -47,8 +47,10 @@ PERFORMED: dict[str, tuple[str, int, int, Callable[[dict[str, Any]], bool] | Non
     "added_3_7d": ("Product Added", 3, 7 * DAY, None),
     "checkout_1d": ("Checkout Started", 1, DAY, None),
     "shoes_10_1d": ("Page Viewed", 10, DAY, lambda e: e["properties"].get("category") == "shoes"),
-    "pricing_3_7d": ("Page Viewed", 3, 7 * DAY, lambda e: e["properties"].get("page_name") == "Pricing"),
-    "big_order_30d": ("Order Completed", 1, 30 * DAY, lambda e: e["properties"].get("revenue", 0) > 100),
+    "pricing_3_7d": ("Page Viewed", 3, 7 * DAY,
+                     lambda e: e["properties"].get("page_name") == "Pricing"),
+    "big_order_30d": ("Order Completed", 1, 30 * DAY,
+                      lambda e: e["properties"].get("revenue", 0) > 100),
     "ordered_5": ("Order Completed", 5, 0, None),
     "added": ("Product Added", 1, 0, None),
     "cosmetics": ("Product Viewed", 1, 0, lambda e: e["properties"].get("category") == "cosmetics"),
@@ -185,7 +187,9 @@ class Plain:
             self.people = dict(touched)
             self.owners = {}
 
-    def event(self, call: dict[str, Any], now: int, batch: WriteBatch, touched: dict[bytes, Person]) -> None:
+    def event(
+        self, call: dict[str, Any], now: int, batch: WriteBatch, touched: dict[bytes, Person]
+    ) -> None:
         user, anonymous = call.get("userId"), call.get("anonymousId")
         if anonymous:
             self.visitors.add(anonymous)
@@ -234,7 +238,10 @@ class Plain:
                     inside.remove(audience)
                 self.tell(profile, person, audience, entered, now)
 
-    def resolve(self, ids: list[tuple[str, str]], now: int, batch: WriteBatch, touched: dict[bytes, Person]) -> tuple[bytes, Person]:
+    def resolve(
+        self, ids: list[tuple[str, str]], now: int, batch: WriteBatch,
+        touched: dict[bytes, Person],
+    ) -> tuple[bytes, Person]:
         """The matching algorithm: the worst-ranked id goes until no limit is exceeded."""
         while True:
             found = [self.owner(id) for id in ids]
@@ -271,7 +278,9 @@ class Plain:
                 self.own(kind, value, profile, batch)
         return profile, person
 
-    def merge(self, survivor: bytes, into: Person, loser: bytes, other: Person, batch: WriteBatch) -> None:
+    def merge(
+        self, survivor: bytes, into: Person, loser: bytes, other: Person, batch: WriteBatch
+    ) -> None:
         for kind, values in other["i"].items():
             for value in values:
                 if value not in into["i"].setdefault(kind, []):
