@@ -67,11 +67,12 @@ def up_to_date(state: State, profile: Profile) -> Profile:
     if since.gone > known:
         profile = _without_gone(state, profile, now_ms)
     leaves = [bytes.fromhex(id) for id, number in since.leaves.items() if number > known]
-    conditions = Conditions(state, profile.id)
+    conditions = Conditions(state, profile)
     if leaves:
         names = {plan.leaves[id].match.event for id in leaves}
         for id, row in rebuild(plan, leaves, occurrences(state, profile, names)).items():
             conditions.put(id, row)
+        profile = replace(profile, leaves=conditions.small)
     touched = [key for key, number in since.computations.items() if number > known]
     profile = replace(profile, definitions=definitions.number)
     if touched:
@@ -103,4 +104,5 @@ def _without_gone(state: State, profile: Profile, now_ms: int) -> Profile:
         computed={k: v for k, v in profile.computed.items() if k in plan.computations},
         memberships={k: v for k, v in profile.memberships.items() if k in plan.computations},
         flips={k: v for k, v in profile.flips.items() if k in plan.computations},
+        leaves={k: v for k, v in profile.leaves.items() if k in plan.small},
     )

@@ -62,14 +62,15 @@ def take_over(state: State, hand: Hand) -> None:
     assert found is not None, f"the surviving profile {hand.survivor} is unknown"
     survivor, loser = _present(state, found), hand.profile
     plan = state.definitions.plan
-    conditions = Conditions(state, survivor.id)
-    for leaf, row in hand.conditions:
+    conditions = Conditions(state, survivor)
+    rows = (*loser.leaves.items(), *hand.conditions)
+    for leaf, row in rows:
         united = unite(plan, leaf, conditions.get(leaf), row)
         if united is not None:
             conditions.put(leaf, united)
     ids = tuple(sorted((*survivor.ids, *loser.ids),
                        key=lambda id: (id.created_at_ms, id.type, id.value)))
-    results = unite_results(plan, survivor, loser, ids, [leaf for leaf, _ in hand.conditions])
+    results = unite_results(plan, survivor, loser, ids, [leaf for leaf, _ in rows])
     first = min(survivor, loser, key=lambda one: one.created_at_ms)
     last = max(survivor, loser, key=lambda one: one.updated_at_ms)
     profile = replace(
@@ -91,7 +92,9 @@ def take_over(state: State, hand: Hand) -> None:
     for audience in profile.memberships:
         if is_inside(profile, audience) and not is_inside(survivor, audience):
             enlist(state, profile, audience)
-    profile = settle_person(state, profile, results.touched, now_ms, results.announce)
+    profile = settle_person(
+        state, profile, results.touched, now_ms, results.announce, conditions
+    )
     mine = state.get(RUNNING, key)
     if mine is not None or hand.journeys is not None:
         outcome = moves.unite(

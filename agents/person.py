@@ -29,25 +29,42 @@ OVERDUE_MS = 60_000
 
 
 class Conditions:
-    """The condition records of one profile, as `audiences` reads and writes them."""
+    """What the conditions of one profile remember, as `audiences` reads and writes it.
 
-    __slots__ = ("_prefix", "_state")
+    Of leaves that remember little in ``small``, which `kept` puts into the profile; of the others
+    in rows of their own.
+    """
 
-    def __init__(self, state: State, profile_id: str) -> None:
+    __slots__ = ("_get", "_prefix", "_small", "_state", "before", "small")
+
+    def __init__(self, state: State, profile: Profile) -> None:
         self._state = state
-        self._prefix = profile_id.encode() + b"\0"
+        self._get = state.get
+        self._small: frozenset[bytes] = state.definitions.plan.small
+        self._prefix = profile.id.encode() + b"\0"
+        self.before = self.small = profile.leaves
 
     def get(self, leaf_id: bytes) -> Any:
         """Return what the leaf remembers, or None."""
-        return self._state.get(CONDITIONS, self._prefix + leaf_id)
+        if leaf_id in self._small:
+            return self.small.get(leaf_id)
+        return self._get(CONDITIONS, self._prefix + leaf_id)
 
     def put(self, leaf_id: bytes, value: Any) -> None:
         """Keep what the leaf remembers."""
-        self._state.put(CONDITIONS, self._prefix + leaf_id, value)
+        if leaf_id in self._small:
+            if self.small is self.before:
+                self.small = dict(self.before)
+            self.small[leaf_id] = value
+        else:
+            self._state.put(CONDITIONS, self._prefix + leaf_id, value)
 
     def delete(self, leaf_id: bytes) -> None:
         """Forget it."""
-        self._state.delete(CONDITIONS, self._prefix + leaf_id)
+        if leaf_id in self._small:
+            self.small = {key: value for key, value in self.small.items() if key != leaf_id}
+        else:
+            self._state.delete(CONDITIONS, self._prefix + leaf_id)
 
 
 def settle_person(
@@ -56,13 +73,18 @@ def settle_person(
     touched: Iterable[str],
     now_ms: int,
     announce: Collection[str] = (),
+    conditions: Conditions | None = None,
 ) -> Profile:
-    """Look again at what was touched; tell the destinations what changed."""
-    plan = state.definitions.plan
-    conditions = Conditions(state, profile.id)
-    settled = settle(plan, profile, touched, conditions, now_ms, announce)
+    """Look again at what was touched; tell the destinations what changed.
+
+    ``conditions``: those of the profile, when the caller has changed them.
+    """
+    if conditions is None:
+        conditions = Conditions(state, profile)
+    settled = settle(state.definitions.plan, profile, touched, conditions, now_ms, announce)
     after = replace(
-        profile, computed=settled.computed, memberships=settled.memberships, flips=settled.flips
+        profile, computed=settled.computed, memberships=settled.memberships, flips=settled.flips,
+        leaves=conditions.small,
     )
     if settled.changes:
         count_members(state, profile, after, settled.changes)

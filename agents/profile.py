@@ -68,7 +68,8 @@ def arrive(state: State, record: Arrive) -> None:
     )
     plan = definitions.plan
     occurred = seen(event)
-    touched = observe(plan, occurred, Conditions(state, before.id)) if occurred else ()
+    conditions = Conditions(state, before)
+    touched = observe(plan, occurred, conditions) if occurred else ()
     if changed:
         touched += plan.reading(changed)
         if unread := unreadable(plan, changed):
@@ -76,7 +77,7 @@ def arrive(state: State, record: Arrive) -> None:
     if record.added:
         touched += identified(plan, before.ids, profile)
     if touched:
-        profile = settle_person(state, profile, touched, event.at_ms)
+        profile = settle_person(state, profile, touched, event.at_ms, (), conditions)
     if occurred is not None and occurred.name in definitions.journeys.events:
         profile = offer(state, profile, before, occurred, event.at_ms)
     store(state, found, profile)
@@ -102,7 +103,7 @@ def tick(state: State, _record: Tick) -> None:
     """Fire all timers due by now, in order of their instants."""
     now_ms = state.at_ms
     while True:
-        late = []
+        late: list[bytes] = []
         for key, _ in state.scan(TIMERS):
             if int.from_bytes(key[:8], "big") > now_ms or len(late) == 1000:
                 break

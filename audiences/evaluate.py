@@ -6,7 +6,7 @@ changed. Results are always recomputed from state, never toggled (audiences E3).
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from heapq import heapify, heappop, heappush
+from bisect import insort
 from typing import Any
 
 from msgspec import Struct
@@ -95,19 +95,18 @@ def settle(
     and computed traits whose value is told again (after a merge, see `unite`). Changes come in the
     order of evaluation: computed traits, then audiences, each after those it refers to.
     """
-    view = View(profile.traits, profile.computed, profile.memberships, states, now_ms)
-    pass_ = _Pass(plan, profile, view, announce)
-    ranks = {plan.computations[key].rank for key in touched if key in plan.computations}
-    waiting = sorted(ranks)
-    heapify(waiting)
-    while waiting:
-        computation = plan.order[heappop(waiting)]
+    computations, order = plan.computations, plan.order
+    waiting = sorted({computations[key].rank for key in touched if key in computations})
+    pass_ = _Pass(plan, profile, states, now_ms, announce)
+    at = 0
+    while at < len(waiting):
+        computation = order[waiting[at]]
+        at += 1
         if pass_.look_at(computation):
-            for key in computation.dependents:
-                rank = plan.computations[key].rank
-                if rank not in ranks:
-                    ranks.add(rank)
-                    heappush(waiting, rank)
+            for key in computation.dependents:  # all of a higher rank
+                rank = computations[key].rank
+                if rank not in waiting:
+                    insort(waiting, rank, at)
     return Settled(pass_.computed, pass_.memberships, pass_.flips, tuple(pass_.changes))
 
 
@@ -122,23 +121,24 @@ def next_flip(flips: dict[str, int]) -> int:
     return 0 if instant == NEVER else instant
 
 
-class _Pass:
+class _Pass(View):
     """One settling: copies a map only when something in it changes."""
 
-    __slots__ = ("announce", "changes", "computed", "flips", "memberships", "profile", "standing",
-                 "unprompted", "view")
+    __slots__ = ("announce", "changes", "flips", "profile", "standing", "unprompted")
 
     def __init__(
-        self, plan: Plan, profile: Profile, view: View, announce: Collection[str]
+        self, plan: Plan, profile: Profile, states: States, now_ms: int, announce: Collection[str]
     ) -> None:
-        self.profile = profile
-        self.view = view
-        self.announce = announce
-        self.standing = standing(plan, profile.ids)
-        self.unprompted = plan.unprompted
+        self.traits = profile.traits
         self.computed = profile.computed
         self.memberships = profile.memberships
         self.flips = profile.flips
+        self.states = states
+        self.now_ms = now_ms
+        self.profile = profile
+        self.announce = announce
+        self.standing = standing(plan, profile.ids)
+        self.unprompted = plan.unprompted
         self.changes: list[Change] = []
 
     def look_at(self, computation: Computation) -> bool:
@@ -148,9 +148,9 @@ class _Pass:
         return self._audience(computation)
 
     def _trait(self, computation: Computation) -> bool:
-        key, leaf, now_ms = computation.key, computation.leaf, self.view.now_ms
+        key, leaf, now_ms = computation.key, computation.leaf, self.now_ms
         assert leaf is not None
-        value, until = leaf.value(self.view.states, now_ms)
+        value, until = leaf.value(self.states, now_ms)
         self._flip(key, until)
         before = self.computed.get(key)
         if before is None:
@@ -160,18 +160,18 @@ class _Pass:
             return False
         number = 1 if before is None else before.changes + 1
         if self.computed is self.profile.computed:
-            self.computed = self.view.computed = dict(self.profile.computed)
+            self.computed = dict(self.profile.computed)
         self.computed[key] = Computed(value, now_ms, number)
         self.changes.append(TraitChanged(key, value, number))
         return True
 
     def _audience(self, computation: Computation) -> bool:
-        key, now_ms = computation.key, self.view.now_ms
-        assert computation.audience is not None
-        verdict = computation.test(self.view)
+        key, now_ms = computation.key, self.now_ms
+        verdict = computation.test(self)
         if self.standing >= computation.opens_to:
             inside = verdict > 0
-            self._flip(key, abs(verdict))
+            if verdict != NEVER and verdict != -NEVER or key in self.flips:
+                self._flip(key, abs(verdict))
         else:
             inside = False
             # No timer for who may not enter: a mark, so that it is looked at when they may.
@@ -184,7 +184,7 @@ class _Pass:
         entered_ms = before.entered_at_ms if before and was_inside else now_ms
         exited_ms = now_ms if not inside else before.exited_at_ms if before else 0
         if self.memberships is self.profile.memberships:
-            self.memberships = self.view.memberships = dict(self.profile.memberships)
+            self.memberships = dict(self.profile.memberships)
         self.memberships[key] = Membership(inside, entered_ms, exited_ms, number)
         self.changes.append(Entered(key, number) if inside else Exited(key, number))
         return inside is not was_inside

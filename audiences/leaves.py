@@ -19,6 +19,10 @@ from profiles.computed.kind import Kind
 from profiles.windows import Window, overlap
 
 
+SMALL = 32
+"""Numbers that a leaf may remember and still stand in the profile."""
+
+
 class Match:
     """Which events of one name count: their properties, source, age and receipt.
 
@@ -60,11 +64,13 @@ class Leaf:
     The rows of a leaf are those whose keys begin with its id; most have one.
     """
 
-    __slots__ = ("id", "match", "readers")
+    __slots__ = ("id", "match", "readers", "small")
 
-    def __init__(self, id: bytes, match: Match) -> None:
+    def __init__(self, id: bytes, match: Match, *, small: bool = False) -> None:
         self.id = id
         self.match = match
+        self.small = small
+        """Its one row never grows beyond a few numbers: it may stand in the profile itself."""
         self.readers: tuple[str, ...] = ()
 
     def record(self, states: States, seen: Seen, now_ms: int) -> bool:
@@ -108,7 +114,7 @@ class Tally(Leaf):
     __slots__ = ("_bounds",)
 
     def __init__(self, id: bytes, match: Match, bounds: Bounds) -> None:
-        super().__init__(id, match)
+        super().__init__(id, match, small=True)
         self._bounds = bounds
 
     def add(self, state: int | None, _seen: Seen, _now_ms: int) -> int:
@@ -135,7 +141,7 @@ class Newest(Leaf):
     __slots__ = ("_bounds", "_length_ms")
 
     def __init__(self, id: bytes, match: Match, bounds: Bounds, length_ms: int) -> None:
-        super().__init__(id, match)
+        super().__init__(id, match, small=bounds.enough <= SMALL)
         self._bounds = bounds
         self._length_ms = length_ms
 

@@ -83,6 +83,8 @@ class Plan(Struct, frozen=True):
     """The same for an anonymous person."""
     eligible: frozenset[str]
     since: dict[str, int]
+    small: frozenset[bytes]
+    """The leaves whose state may stand in the profile itself."""
 
     def reading(self, traits: Iterable[str]) -> tuple[str, ...]:
         """Return the computations that read one of these custom traits."""
@@ -128,6 +130,7 @@ def compile_plan(
         unprompted_anonymous=_unprompted(order, ANONYMOUS),
         eligible=known,
         since={key: since.get(key, 0) for key in computations},
+        small=frozenset(id for id, leaf in compiler.leaves.items() if leaf.small),
     )
 
 

@@ -1,7 +1,7 @@
 """The profile's core record: small, bounded by the limits of the rules, read and written whole.
 
-What a person has done is not here: the history has a row an event, and each condition that has
-seen a matching event has a record of its own.
+What a person has done is not here: the history has a row an event, and conditions that remember
+much have rows of their own.
 """
 
 from typing import Any
@@ -84,6 +84,8 @@ class Profile(Struct, frozen=True, array_like=True):
     """The number of the definitions under which computations were last brought up to date."""
     survivor: str = ""
     """Not empty: a tombstone; this profile was merged into that one."""
+    leaves: dict[bytes, Any] = {}
+    """Leaf id -> what it remembers, for the leaves that remember little (`Leaf.small`)."""
 
 
 class Occurrence(Struct, frozen=True, array_like=True):
