@@ -19,6 +19,7 @@ import errno
 import logging
 import os
 import re
+import sys
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -41,6 +42,9 @@ TAIL_BYTES = 32 << 20
 TAIL_RECORDS = 100_000
 HEAL_SECONDS = 0.5
 PROBE_BYTES = 1 << 20
+SWITCH_SECONDS = 0.0001
+"""How long the writing thread waits for the interpreter before it insists. Python's 5 ms start anew
+whenever a busy loop polls its sockets, so that a sync took seconds (decision 0001)."""
 _TOPIC = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}\Z")
 
 
@@ -304,8 +308,10 @@ class Log:
         self._covered, self._waiting = self._waiting, []
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "log-flush")
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         self._round = round_ = self._executor.submit(self._work, self._take())
-        asyncio.wrap_future(round_, loop=loop).add_done_callback(lambda _: self._end(loop, round_))
+        # Straight into the loop: a wrapped future costs a busy loop two more turns a round.
+        round_.add_done_callback(lambda _: _call(loop, self._end, loop, round_))
 
     def _end(self, loop: asyncio.AbstractEventLoop, round_: Future[list[_Written]]) -> None:
         """Take over a round, answer its callers, start the next."""
@@ -734,6 +740,11 @@ class Log:
             self._lock = -1
 
 
+
+
+def _call(loop: asyncio.AbstractEventLoop, then: Callable[..., None], *args: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(then, *args)
 
 
 class _Header(msgspec.Struct):
