@@ -44,5 +44,8 @@ bench: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS))
 
+docs: $(VENV)/.ready
+	@$(BIN)/python docs/generate.py
+
 clean:
 	rm -rf $(VENV) data

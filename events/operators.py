@@ -41,7 +41,7 @@ Scalar = str | int | float | bool
 Operand = Scalar | Reference
 Number = int | float | str | Reference
 Texts = str | list[str]
-Duration = Annotated[str, Meta(description="A duration.", examples=["30m", "12h", "7d", "2w"])]
+Duration = Annotated[str, Meta(examples=["30m", "12h", "7d", "2w"])]
 
 
 class Operators(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
