@@ -96,7 +96,7 @@ class _Written(msgspec.Struct):
     handle: int = -1
     position: int = 0
     size: int = 0
-    error: OSError | MemoryError | None = None
+    error: Exception | None = None
 
 
 class Log:
@@ -228,6 +228,7 @@ class Log:
         ``cached`` is what ``value`` decodes to: readers get it while the record is in memory.
         Raises NotDurable at once while the disk is in trouble.
         """
+        assert type(value) is bytes
         if self.trouble is not None:
             self._try_inline()
             if self.trouble is not None:
@@ -236,7 +237,7 @@ class Log:
         part = self._partitions.get((topic, partition)) or self._partition(topic, partition)
         offset = part.end
         record = Record(offset, timestamp_ms, key, value, cached)
-        segment.encode(record, part.seed, part.pieces.append)
+        part.pieces += segment.encode(record, part.seed)
         part.end = offset + 1
         part.tail.append(record)
         part.tail_bytes += len(value)
@@ -359,7 +360,7 @@ class Log:
                 else:
                     write_all(self.files, item.handle, data, item.position, sync=True)
                 item.size = item.position + len(data)
-            except (OSError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001, nothing of it counts, its callers are told
                 item.error = error
         return work
 
@@ -419,7 +420,7 @@ class Log:
             self._fail(part, error)
         self._trim(part)
 
-    def _fail(self, part: _Partition, error: OSError | MemoryError) -> None:
+    def _fail(self, part: _Partition, error: Exception) -> None:
         code = getattr(error, "errno", None)
         self._full = self._full or code in (errno.ENOSPC, errno.EDQUOT)
         self.trouble = str(getattr(error, "strerror", None) or error or type(error).__name__)

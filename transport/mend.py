@@ -96,7 +96,7 @@ def _rewrite(
     pieces = [segment.header(identity, number, base, start)]
     for offset in range(base, end):
         record = found.get(offset) or segment.Record(offset, 0, None, b"")
-        segment.encode(record, start, pieces.append)
+        pieces += segment.encode(record, start)
     data = b"".join(pieces)
     write_file(files, str(name.parent), name.name, data + segment.seal(end, len(data), start))
 

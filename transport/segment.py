@@ -28,7 +28,6 @@ SEAL_SIZE = SEAL.size + SUM.size
 _SEGMENT, _RECORD, _SEAL = b"wmlogseg", b"\xa7rec", b"\xa7sea"
 RECORD_MAGIC = _RECORD
 NO_KEY = 0xFFFFFFFF
-VALUE_LIMIT = 1 << 30
 _CHUNK = 1 << 20
 
 
@@ -92,22 +91,17 @@ def read_header(data: bytes, start: int) -> tuple[int, int]:
     return version, first
 
 
-def encode(record: Record, start: int, add: Callable[[bytes], None]) -> None:
-    """Hand the pieces of a record's bytes to ``add``."""
+def encode(record: Record, start: int) -> tuple[bytes, ...]:
+    """Return the pieces of a record's bytes."""
     key = record.key
     value = record.value
     if key is None:
         head = RECORD.pack(_RECORD, len(value), record.offset, record.timestamp_ms, NO_KEY)
-        add(head)
-        add(SUM.pack(digest(value, digest(head, start))))
-    else:
-        head = RECORD.pack(
-            _RECORD, len(key) + len(value), record.offset, record.timestamp_ms, len(key)
-        )
-        add(head)
-        add(SUM.pack(digest(value, digest(head + key, start))))
-        add(key)
-    add(value)
+        return head, SUM.pack(digest(value, digest(head, start))), value
+    head = RECORD.pack(
+        _RECORD, len(key) + len(value), record.offset, record.timestamp_ms, len(key)
+    )
+    return head, SUM.pack(digest(value, digest(head + key, start))), key, value
 
 
 def seal(offset: int, position: int, start: int) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -342,4 +343,21 @@ async def test_transport_several_topics_and_partitions_are_kept_apart(tmp_path: 
     assert len(values(log, "b")) == 9
     with pytest.raises(ValueError, match="cannot be a topic"):
         log.append("../x", 0, b"")
+    log.close()
+
+
+async def test_transport_what_cannot_be_appended_harms_no_neighbour(tmp_path: Path) -> None:
+    log = Log.open(tmp_path / "log")
+    log.append("raw", 0, b"before")
+    with pytest.raises(AssertionError):
+        log.append("raw", 0, "text")
+    with pytest.raises(struct.error):
+        log.append("raw", 0, b"late", timestamp_ms=1 << 70)
+    with pytest.raises(TypeError):
+        log.append("raw", 0, b"value", key=7)
+    assert log.append("raw", 0, b"after") == 1
+    await log.flush()
+    log.close()
+    log = Log.open(tmp_path / "log")
+    assert values(log) == [b"before", b"after"]
     log.close()
