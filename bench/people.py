@@ -4,6 +4,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -12,11 +13,19 @@ _encode = msgspec.json.Encoder().encode
 PAGES = ("Home", "Pricing", "Shoes", "Hats", "Cart", "Checkout", "Account", "Help")
 CATEGORIES = ("shoes", "hats", "coats", "bags", "cosmetics", "books")
 SESSION_EVENTS = 12
+GAP_MS = 20
+"""Between two events."""
 _FILLER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0"
 
 
-def events(seed: int, visitors: int, count: int, start_ms: int) -> Iterator[dict[str, object]]:
-    """Yield ``count`` calls of ``visitors`` people in order of time, 20 ms apart."""
+def events(
+    seed: int, visitors: int, count: int, start_ms: int, town: int | None = None
+) -> Iterator[dict[str, object]]:
+    """Yield ``count`` calls of ``visitors`` people in order of time, 20 ms apart.
+
+    The people are those of the town, the seed's own unless it is given.
+    """
+    town = seed if town is None else town
     draw = random.Random(seed)  # noqa: S311, traffic, not secrets
     active: list[list[object]] = []
     sent: list[dict[str, object]] = []
@@ -32,7 +41,7 @@ def events(seed: int, visitors: int, count: int, start_ms: int) -> Iterator[dict
             if len(active) > 400:
                 active.pop(draw.randrange(len(active) - 1))
         visit = draw.choice(active)
-        event = _call(draw, seed, number, visit, start_ms + number * 20)
+        event = _call(draw, seed, town, number, visit, start_ms + number * GAP_MS)
         sent.append(event)
         if len(sent) > 2000:
             del sent[:1000]
@@ -40,14 +49,14 @@ def events(seed: int, visitors: int, count: int, start_ms: int) -> Iterator[dict
 
 
 def _call(
-    draw: random.Random, seed: int, number: int, visit: list[object], at_ms: int
+    draw: random.Random, seed: int, town: int, number: int, visit: list[object], at_ms: int
 ) -> dict[str, object]:
     person, device, known, step = visit
     visit[3] = int(step) + 1  # type: ignore[call-overload]
     event: dict[str, object] = {
         "messageId": f"m-{seed}-{number:09d}-{draw.getrandbits(64):016x}",
-        "anonymousId": f"an-{person}-{device}-{seed}",
-        "timestamp": _iso(at_ms),
+        "anonymousId": visitor(person, device, town),
+        "timestamp": iso(at_ms),
         "context": {
             "ip": "203.0.113.9",
             "userAgent": _FILLER,
@@ -89,31 +98,31 @@ def _call(
             else "Checkout Started" if roll < 0.96 else "Order Completed")
     event |= {"type": "track", "event": name, "properties": {
         "product_id": f"p-{draw.randrange(5000)}", "category": category, "currency": "EUR",
-        "cart_id": f"c-{person}-{seed}", "price": draw.randrange(500, 20000) / 100,
+        "cart_id": f"c-{person}-{town}", "price": draw.randrange(500, 20000) / 100,
         "revenue": draw.randrange(500, 20000) / 100, "quantity": draw.randrange(1, 4),
         "brand": "Northwind", "variant": "dark blue", "coupon": "WINTER-2026",
         "image_url": "https://images.example.org/p/" + "a" * 60}}
     return event
 
 
+def visitor(person: int, device: int, town: int) -> str:
+    """Return the anonymousId of a person's device."""
+    return f"an-{person}-{device}-{town}"
+
+
 def batches(
-    seed: int, visitors: int, count: int, start_ms: int, write_key: str, size: int = 100
+    seed: int, visitors: int, count: int, start_ms: int, write_key: str, size: int = 100,
+    town: int | None = None,
 ) -> list[bytes]:
-    """Return the bodies of POST /v1/batch, ``size`` calls each."""
-    bodies: list[bytes] = []
-    held: list[dict[str, object]] = []
-    for event in events(seed, visitors, count, start_ms):
-        held.append(event)
-        if len(held) == size:
-            bodies.append(_encode({"batch": held, "writeKey": write_key,
-                                   "sentAt": event["timestamp"]}))
-            held = []
-    if held:
-        bodies.append(_encode({"batch": held, "writeKey": write_key}))
-    return bodies
+    """Return the bodies of POST /v1/batch, ``size`` calls each, the last one maybe fewer."""
+    made = events(seed, visitors, count, start_ms, town)
+    return [
+        _encode({"batch": held, "writeKey": write_key})
+        for held in iter(lambda: list(islice(made, size)), [])
+    ]
 
 
-def _iso(at_ms: int) -> str:
+def iso(at_ms: int) -> str:
     seconds, millis = divmod(at_ms, 1000)
     days, rest = divmod(seconds, 86400)
     hours, rest = divmod(rest, 3600)
