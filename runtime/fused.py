@@ -140,9 +140,11 @@ class Runner:
         self._effects.clear()
         self._ones.clear()
         self._tally.clear()
-        self.definitions = self._first
         body = self._overlay.get(DEFINITIONS, b"")
-        if body is not None:
+        if body is None:
+            self.definitions = self._first
+        else:
+            self.definitions = None  # a start changes nothing: there is no "before" to compare with
             item = next(kind.item for kind in self._kinds.values() if kind.define)
             self.definitions = self._compile(
                 self, msgspec.msgpack.decode(body, type=item), self.defined

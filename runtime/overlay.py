@@ -60,19 +60,20 @@ class Overlay:
     def get(self, table: Table[T], key: bytes) -> T | None:
         """Return the row, or None."""
         shelf = self._shelves[table.prefix]
-        value = shelf.young.get(key, _ABSENT) if shelf.cached else shelf.pending.get(key, _ABSENT)
+        if not shelf.cached:
+            found = shelf.pending.get(key, _ABSENT)
+            if found is _ABSENT:
+                found = self._store.get(shelf.prefix + key)
+            return None if found is None else shelf.decode(found)
+        value = shelf.young.get(key, _ABSENT)
         if value is not _ABSENT:
             return value  # type: ignore[no-any-return]
-        if shelf.cached:
-            value = shelf.old.get(key, _ABSENT)
-            if value is not _ABSENT:
-                shelf.young[key] = value
-                return value  # type: ignore[no-any-return]
-        found = self._store.get(shelf.prefix + key)
-        value = None if found is None else shelf.decode(found)
-        if shelf.cached:
-            shelf.young[key] = value
-        return value
+        value = shelf.old.get(key, _ABSENT)
+        if value is _ABSENT:
+            found = self._store.get(shelf.prefix + key)
+            value = None if found is None else shelf.decode(found)
+        shelf.young[key] = value
+        return value  # type: ignore[no-any-return]
 
     def put(self, table: Table[T], key: bytes, value: T) -> None:
         """Write the row."""
@@ -82,9 +83,11 @@ class Overlay:
                 shelf.encode(value)
             before = shelf.pending.get(key, _ABSENT)
             self._undo.append((shelf, key, before, shelf.young.get(key, _ABSENT)))
-        shelf.pending[key] = value
         if shelf.cached:
-            shelf.young[key] = value
+            shelf.pending[key] = shelf.young[key] = value
+        else:
+            # Encoded while it is still in the processor's cache, and forgotten.
+            shelf.pending[key] = None if value is None else shelf.encode(value)
 
     def delete(self, table: Table[Any], key: bytes) -> None:
         """Remove the row; the removal is written even when the row came with this batch, since
@@ -98,10 +101,13 @@ class Overlay:
         shelf = self._shelves[table.prefix]
         stop = after(shelf.prefix + prefix)
         begin = max(shelf.prefix + prefix, shelf.prefix + start)
-        fresh = sorted(k for k in shelf.pending if k >= start and k.startswith(prefix))
-        if not fresh:
+        keys = sorted(k for k in shelf.pending if k >= start and k.startswith(prefix))
+        if not keys:
             return self._stored(shelf, begin, stop)
-        return self._united(shelf, begin, stop, [(key, shelf.pending[key]) for key in fresh])
+        fresh = [(key, shelf.pending[key]) for key in keys]
+        if not shelf.cached:
+            fresh = [(key, None if row is None else shelf.decode(row)) for key, row in fresh]
+        return self._united(shelf, begin, stop, fresh)
 
     def _stored(self, shelf: _Shelf, begin: bytes, stop: bytes) -> Iterator[tuple[bytes, Any]]:
         decode = shelf.decode
@@ -161,7 +167,8 @@ class Overlay:
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
         for shelf in self._shelves.values():
-            prefix, encode = shelf.prefix, shelf.encode
+            prefix = shelf.prefix
+            encode = shelf.encode if shelf.cached else bytes
             for key, value in shelf.pending.items():
                 if value is None:
                     deletes.append(prefix + key)
@@ -170,7 +177,8 @@ class Overlay:
         return puts, deletes
 
     def written(self) -> dict[bytes, dict[bytes, Any]]:
-        """The batch is in the store. Return its rows by table prefix, None for deleted ones."""
+        """The batch is in the store. Return its rows by table prefix, None for deleted ones; those
+        of tables that are not cached are encoded."""
         assert not self._undo, "a record is still open"
         rows: dict[bytes, dict[bytes, Any]] = {}
         for shelf in self._shelves.values():
