@@ -23,6 +23,7 @@ from msgspec import Struct
 from agents.archive import DROPPED, REDRIVEN, archive_key
 from agents.records import Received, Redrive
 from app.reader import Reader
+from app.steps import step
 from runtime.envelope import Batch, Codec
 from runtime.fused import POISON, PROGRESS, Written
 from transport.files import Files, OsFiles, write_all, write_file
@@ -200,6 +201,7 @@ class Archiver:
                     whole = len(left) == 1
                     self._append(day, _block(taken[day], whole, position, self.covered))
                     del left[day]
+                    step("archive.block")
                 self.covered = position
                 if note and self._noted < position:
                     self._note(position)

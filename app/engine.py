@@ -18,6 +18,7 @@ from agents.profile_tables import TIMERS
 from agents.records import Continue, Define, Received, Redrive, Result, Tick
 from app.clock import Clock
 from app.kinds import KINDS
+from app.steps import step
 from runtime.envelope import pack
 from runtime.fused import Runner, Written
 from tables.store import Store, after
@@ -92,11 +93,13 @@ class Engine:
         self._appended[offset] = weight
         self._waiting_events += weight[0]
         self._waiting_bytes += weight[1]
+        step("log.appended")
         try:
             await self.log.flush()
         except NotDurable:
             self._passed(offset)
             raise
+        step("log.synced")
         return offset
 
     def _passed(self, offset: int) -> None:
@@ -106,12 +109,15 @@ class Engine:
 
     async def results(self, results: list[Result]) -> None:
         """Log what destinations answered."""
+        step("sent")
         await self._append(pack("result", self.clock.now_ms(), results), self.clock.now_ms(), results)
+        step("result.logged")
 
     async def define(self, definition: Define) -> None:
         """Put new definitions in force, from this place of the log on."""
         now = self.clock.now_ms()
         await self._append(pack("define", now, [definition]), now, [definition])
+        step("define.logged")
 
     async def redrive(self, poison_id: str) -> None:
         """Take up a set-aside event again."""
@@ -132,9 +138,12 @@ class Engine:
     def commit(self) -> None:
         """Write what was applied, and tell who listens."""
         self._uncommitted = 0
+        step("applied")
         written = self.runner.commit()
+        step("committed")
         for listener in self.listeners:
             listener(written)
+        step("told")
 
     @property
     def in_flight(self) -> int:
@@ -173,6 +182,7 @@ class Engine:
             due = self.next_due_ms
             if due and due <= now:
                 self._tick_at = await self._append(pack("tick", now, [Tick()]), now, [Tick()])
+                step("tick.logged")
         if self._continue_at <= self.runner.applied and sweeping(self.runner):
-            step = [Continue(SWEEP_PROFILES)]
-            self._continue_at = await self._append(pack("continue", now, step), now, step)
+            more = [Continue(SWEEP_PROFILES)]
+            self._continue_at = await self._append(pack("continue", now, more), now, more)

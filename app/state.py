@@ -17,6 +17,7 @@ from msgspec import Struct
 from xxhash import xxh3_128
 
 from app.engine import TOPIC, runner_over
+from app.steps import step
 from events.version import VERSION
 from runtime.fused import Runner, WrongState
 from tables.store import RocksStore, StateDamaged, Store
@@ -82,6 +83,7 @@ def _set_aside(folder: Path) -> Path:
         number += 1
     if folder.exists():
         folder.rename(aside)
+        step("state.aside")
     return aside
 
 

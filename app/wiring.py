@@ -9,6 +9,7 @@ On the embedded log one Faust agent runs all stages (runtime/fused.py).
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import faust
@@ -33,13 +34,13 @@ class Application(faust.App):
 
         enable_web = False
 
-    async def on_first_start(self) -> None:
-        """Open log and state before anything is consumed."""
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Open log and state before Faust makes its consumer, which would open the log too."""
         try:
             self.worker.open()
         except (CannotStart, LogRefused, StateRefused) as error:
             _give_up(error)
-        await super().on_first_start()
+        return super().on_init_dependencies()
 
     async def on_started(self) -> None:
         """Consume, catch up, then listen."""

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterable, Mapping
+import os
+from collections.abc import AsyncIterable, Coroutine, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,8 @@ from app.folder import files
 from app.outbound import Outbound
 from app.reader import StoreReader
 from app.settings import Settings
+from app.steps import files as disk
+from app.steps import step
 from app.web import ingest, listener, server
 from app.web.access import load_token
 from events.calls import Accepted
@@ -63,13 +66,13 @@ class Worker:
         settings = self.settings
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._same_clock()
-        log = embedded.log_at(settings.log_folder)
+        log = embedded.log_at(settings.log_folder, files=disk())
         log.create(TOPIC, 1)
         store = state.open_state(settings.data, log)
         self.engine = engine = Engine(log, store, self.clock)
         self.reader = StoreReader(store)
         try:
-            self.archiver = Archiver(settings.data / "archive", log.identity)
+            self.archiver = Archiver(settings.data / "archive", log.identity, disk())
             catch_up(self.archiver, log, TOPIC, engine.runner.codec, self.reader)
         except ArchiveRefused as error:
             raise CannotStart(str(error)) from error
@@ -108,13 +111,13 @@ class Worker:
 
     async def serve(self) -> None:
         """Catch up, take the definitions in force, then listen."""
-        self._tasks.append(asyncio.create_task(self.archiver.run()))
+        self._tend(self.archiver.run())
         await self._listen()
         await self._caught_up()
         await self._define()
         await self._caught_up()
         await self.outbound.start()
-        self._tasks.append(asyncio.create_task(self.engine.tend()))
+        self._tend(self.engine.tend())
         # what is built by now stays: else each of the collections that a body of 100,000 small
         # lists causes walks all of it, half a second in all
         gc.collect()
@@ -128,6 +131,12 @@ class Worker:
     async def _caught_up(self) -> None:
         while not self.engine.caught_up:  # noqa: ASYNC110, a start waits once, commits are many
             await asyncio.sleep(0.01)
+
+    def _tend(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what runs as long as the worker; the worker does not outlive it."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(_ended)
+        self._tasks.append(task)
 
     async def _define(self) -> None:
         """Put the folder's definitions in force, if they are not."""
@@ -211,6 +220,7 @@ class Worker:
             raise ingest.Overloaded(error.retry_after_s) from error
         except NotDurable as error:
             raise ingest.NotDurable from error
+        step("answer")
 
     def amiss(self) -> list[str]:
         """Return why the platform does not serve now, a sentence each."""
@@ -247,6 +257,7 @@ class Worker:
             await self._control.stop()
         if self._opened:
             await self.outbound.stop()
+        step("stop.listening")
 
     async def close(self) -> None:
         """Write what was applied and let go of the folder."""
@@ -254,5 +265,15 @@ class Worker:
             return
         self._opened = False
         await self.archiver.close()
+        step("stop.archived")
         self.engine.store.close()
         self.engine.log.close()
+        step("stop.closed")
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Stop the worker when one of its tasks breaks: timers that no longer fire go unnoticed."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("the worker cannot go on and stops, nothing accepted is lost",
+                     exc_info=task.exception())
+        os._exit(70)
