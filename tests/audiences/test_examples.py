@@ -3,8 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
+from agents.profile_tables import PROFILES
+from app.reader import StoreReader
 from audiences import evaluate, merge
 from tests.audiences.driver import Person, occurred, plan_of
+from tests.usage.test_usage_stages import Platform
 
 BOUGHT = {"performed": {"event": "Bought", "at_least": 1, "within": "7d"}}
 
@@ -94,6 +97,15 @@ def test_audiences_example_8_after_down_time_the_exit_comes_at_once(buyer):
     buyer.now += 7 * 86_400_000 + 3_600_000
     buyer.fire()
     assert buyer.log[-1] == ("2025-01-08 11:00", "exit", "buyers")
+
+
+def test_audiences_example_9_a_duplicate_leaves_the_count_at_one():
+    stages = Platform()
+    order = {"messageId": "m", "userId": "u1", "event": "Order Completed"}
+    stages.send("2026-05-01 10:00", order)
+    stages.send("2026-05-02 09:00", order)
+    ((_, profile),) = StoreReader(stages.store).scan(PROFILES)
+    assert profile.computed["orders"].value == 1
 
 
 def test_audiences_example_10_chained_audiences_follow_in_the_same_pass_the_first_first():
