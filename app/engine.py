@@ -28,7 +28,11 @@ logger = logging.getLogger(__name__)
 
 TOPIC = "raw"
 STAGES = (intake.STAGE, identity.STAGE, PROFILE, usage.STAGE, delivery.STAGE)
-COMMIT_EVENTS = 500
+COMMIT_EVENTS = 2_000
+COMMIT_SECONDS = 0.1
+"""Under load commits are this far apart, so that a person touched often is written seldom; what
+comes after a pause is committed at once."""
+YIELD_EVENTS = 200
 BACKLOG_EVENTS = 20_000
 BACKLOG_BYTES = 64 << 20
 TICK_SECONDS = 0.2
@@ -60,6 +64,7 @@ class Engine:
         self.runner = runner_over(store, log.identity)
         self.listeners: list[Callable[[Written], None]] = []
         self._uncommitted = 0
+        self._committed_at = 0.0
         self._waiting_events = 0
         self._waiting_bytes = 0
         self._appended: dict[int, tuple[int, int]] = {}
@@ -125,18 +130,35 @@ class Engine:
         await self._append(pack("redrive", now, [Redrive(poison_id)]), now, [Redrive(poison_id)])
 
     # ---- applied -----------------------------------------------------------------------------------
-    def apply(self, offset: int, value: bytes, items: list[Any] | None) -> None:
-        """Apply a durable record."""
-        self._uncommitted += self.runner.apply(offset, value, items)
+    def apply(self, offset: int, value: bytes, items: list[Any] | None) -> int:
+        """Apply a durable record. Return how many items it had."""
+        count = self.runner.apply(offset, value, items)
+        self._uncommitted += count
         self._passed(offset)
+        return count
 
     @property
     def full(self) -> bool:
         """Return whether enough is applied to be worth a commit, however much still waits."""
         return self._uncommitted >= COMMIT_EVENTS
 
+    @property
+    def rested(self) -> bool:
+        """Return whether the last commit is long enough ago for another."""
+        return asyncio.get_running_loop().time() >= self._committed_at + COMMIT_SECONDS
+
+    async def pace(self) -> None:
+        """Commit what waits for the pause between commits to be over."""
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS / 2)
+            if self._uncommitted and self.rested:
+                self.commit()
+
     def commit(self) -> None:
         """Write what was applied, and tell who listens."""
+        if not self._uncommitted:
+            return
+        self._committed_at = asyncio.get_running_loop().time()
         self._uncommitted = 0
         step("applied")
         written = self.runner.commit()

@@ -19,7 +19,7 @@ from agents.records import Define, Received
 from app import commands, state
 from app.archive import Archiver, ArchiveRefused, catch_up
 from app.clock import Clock
-from app.engine import TOPIC, Engine, Overloaded
+from app.engine import TOPIC, YIELD_EVENTS, Engine, Overloaded
 from app.folder import files
 from app.outbound import Outbound
 from app.reader import StoreReader
@@ -99,23 +99,28 @@ class Worker:
     async def follow(self, batches: AsyncIterable[list[embedded.LogMessage]]) -> None:
         """Apply what the log delivers; the only place where state is written."""
         engine = self.engine
+        held = 0
         async for messages in batches:
             for message in messages:
-                engine.apply(message.offset, message.value, message.cached)
-                if engine.full:
-                    engine.commit()
+                held += engine.apply(message.offset, message.value, message.cached)
+                if held >= YIELD_EVENTS:
+                    held = 0
+                    if engine.full:
+                        engine.commit()
+                        await self.archiver.room()
                     await asyncio.sleep(0)
-                    await self.archiver.room()
-            engine.commit()
-            await asyncio.sleep(0)
+            if engine.rested:
+                engine.commit()
 
     async def serve(self) -> None:
         """Catch up, take the definitions in force, then listen."""
         self._tend(self.archiver.run())
+        self._tend(self.engine.pace())
         await self._listen()
         await self._caught_up()
         await self._define()
         await self._caught_up()
+        self.engine.commit()
         await self.outbound.start()
         self._tend(self.engine.tend())
         # what is built by now stays: else each of the collections that a body of 100,000 small
@@ -264,6 +269,7 @@ class Worker:
         if not self._opened:
             return
         self._opened = False
+        self.engine.commit()
         await self.archiver.close()
         step("stop.archived")
         self.engine.store.close()
