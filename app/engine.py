@@ -7,6 +7,7 @@ and outbound what is new. It knows nothing of HTTP and nothing of what the stage
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from agents import delivery, identity, intake, usage
@@ -145,7 +146,7 @@ class Engine:
     @property
     def rested(self) -> bool:
         """Return whether the last commit is long enough ago for another."""
-        return asyncio.get_running_loop().time() >= self._committed_at + COMMIT_SECONDS
+        return monotonic() >= self._committed_at + COMMIT_SECONDS
 
     async def pace(self) -> None:
         """Commit what waits for the pause between commits to be over."""
@@ -158,7 +159,7 @@ class Engine:
         """Write what was applied, and tell who listens."""
         if not self._uncommitted:
             return
-        self._committed_at = asyncio.get_running_loop().time()
+        self._committed_at = monotonic()
         self._uncommitted = 0
         step("applied")
         written = self.runner.commit()
