@@ -1,0 +1,38 @@
+"""`run(seed)`: one simulated life of a worker, and whether every promise was kept."""
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from tests.sim.checks import check
+from tests.sim.world import Broken, Crash, Outcome, World, test_stages
+
+LONG_EVERY = 200
+"""One seed in so many has a long history."""
+
+Plant = Callable[[], AbstractContextManager[None]]
+
+
+def run(seed: int, plant: Plant | None = None, *, keep: bool = False) -> Outcome:
+    """Return what became of a seed; ``plant`` puts a bug in, ``keep`` keeps the trace's lines."""
+    with test_stages(), plant() if plant else contextlib.nullcontext():
+        world = World(seed, long=seed % LONG_EVERY == LONG_EVERY - 1, keep=keep)
+        failure = ""
+        try:
+            limit = 60 + 25 * world.odds.calls
+            while world.steps < limit and (world.unsent or world.steps < limit // 3):
+                world.step()
+            world.settle()
+            check(world)
+        except Broken as broken:
+            failure = str(broken)
+        except (Exception, Crash) as error:  # noqa: BLE001, whatever breaks the worker is a finding
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            failure = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+            if keep:
+                failure += "\n" + traceback.format_exc()
+        return Outcome(
+            seed, world.trace.hexdigest(), failure, world.steps, world.odds.calls, world.counts,
+            world.lines,
+        )
