@@ -25,7 +25,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.ready
 run check: export WATERSMEET_OUTBOUND_ALLOW ?= 127.0.0.0/8,::1/128
 
 run: $(VENV)/.ready
-	@exec $(BIN)/faust -A app worker
+	@exec $(BIN)/faust --quiet -A app worker
 
 check: $(VENV)/.ready
 	@$(BIN)/faust -A app check

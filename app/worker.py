@@ -23,6 +23,7 @@ from app.engine import TOPIC, YIELD_EVENTS, Engine, Overloaded
 from app.folder import files
 from app.outbound import Outbound
 from app.reader import StoreReader
+from app.retention import Retention
 from app.settings import Settings
 from app.steps import files as disk
 from app.steps import step
@@ -66,7 +67,9 @@ class Worker:
         settings = self.settings
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._same_clock()
-        log = embedded.log_at(settings.log_folder, files=disk())
+        log = embedded.log_at(
+            settings.log_folder, files=disk(), segment_bytes=settings.segment_bytes
+        )
         log.create(TOPIC, 1)
         store = state.open_state(settings.data, log)
         self.engine = engine = Engine(log, store, self.clock)
@@ -80,6 +83,7 @@ class Worker:
             self.reader, lambda: engine.runner.definitions, engine.results, self.clock.now_ms,
             settings.outbound_allow, self.env,
         )
+        self.retention = Retention(settings, engine, self.archiver)
         engine.listeners.append(self._committed)
         embedded.start_at(TOPIC, 0, engine.runner.applied + 1)
         self._opened = True
@@ -123,6 +127,7 @@ class Worker:
         self.engine.commit()
         await self.outbound.start()
         self._tend(self.engine.tend())
+        self._tend(self.retention.run())
         # what is built by now stays: else each of the collections that a body of 100,000 small
         # lists causes walks all of it, half a second in all
         gc.collect()
@@ -177,7 +182,9 @@ class Worker:
         """Say where it is and how to begin."""
         address = f"http://{self.settings.host}:{self.settings.port}"
         keys = self.engine.runner.definitions.sources.by_write_key
-        key = next((k for k, s in keys.items() if s.source.enabled), None)
+        usable = [key for key, known in keys.items() if known.source.enabled]
+        # A call from the shell is a server's: others would have this machine for the visitor's.
+        key = min(usable, key=lambda key: keys[key].source.type != "server", default=None)
         print(f"\nWatersmeet {VERSION} is ready at {address}")
         print(f"Access token: {self.token_place}")
         if key is not None:
