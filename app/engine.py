@@ -163,6 +163,7 @@ class Engine:
         self._uncommitted = 0
         step("applied")
         written = self.runner.commit()
+        self._armed(written)
         step("committed")
         for listener in self.listeners:
             listener(written)
@@ -178,6 +179,13 @@ class Engine:
         end = self.log.end(TOPIC, 0)
         while self.runner.applied + 1 < end or self._uncommitted:
             await asyncio.sleep(0.005)
+
+    def _armed(self, written: Written) -> None:
+        """Look again from the earliest timer that this commit armed: it may ring before those that
+        were known."""
+        for key, row in written.rows.get(TIMERS.prefix, {}).items():
+            if row is not None:
+                self._rung_ms = min(self._rung_ms, int.from_bytes(key[:8], "big"))
 
     @property
     def next_due_ms(self) -> int:
