@@ -43,7 +43,7 @@ def write(folder: Path, sink: str, audiences: int = 20) -> None:
              f"    write_keys: [{WRITE_KEY}]", "destinations:", "  sink:", "    type: webhook",
              "    settings:", f"      url: {sink}", "      batch_size: 100", "audiences:"]
     for key, where in list(AUDIENCES.items())[:audiences]:
-        lines += [f"  {key}:", "    include_anonymous: true", f"    where: {{{where}}}",
+        lines += [f"  {key}:", f"    where: {{{where}}}",
                   "    destinations: [{to: sink, send: [track]}]"]
     for number in range(max(0, audiences - len(AUDIENCES))):
         lines += [f"  other_{number}:",

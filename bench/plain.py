@@ -191,12 +191,16 @@ class Plain:
         self, call: dict[str, Any], now: int, batch: WriteBatch, touched: dict[bytes, Person]
     ) -> None:
         user, anonymous = call.get("userId"), call.get("anonymousId")
-        if anonymous:
+        if anonymous and anonymous not in self.visitors:
             self.visitors.add(anonymous)
+            batch.put(b"a" + anonymous.encode(), b"")
         if user:
-            self.users.add(user)
-            if anonymous:
+            if user not in self.users:
+                self.users.add(user)
+                batch.put(b"u" + user.encode(), b"")
+            if anonymous and anonymous not in self.linked:
                 self.linked.add(anonymous)
+                batch.put(b"l" + anonymous.encode(), b"")
         kind = call["type"]
         traits = call.get("traits") if kind == "identify" else None
         ids = [("user_id", user)] if user else []
@@ -228,6 +232,11 @@ class Plain:
             else:
                 person["c"][leaf] = person["c"].get(leaf, 0) + 1
             reading.extend(READS_LEAF[leaf])
+        if "known" not in person:
+            if "user_id" not in person["i"] and "email" not in person["i"]:
+                return  # of whom nothing but an anonymous id is known is in no audience
+            person["known"] = True
+            reading = list(AUDIENCES)
         inside = person["in"]
         for audience in reading:
             if AUDIENCES[audience](person, now) != (audience in inside):
