@@ -3,7 +3,7 @@
 Two of them: RocksDB for the worker, and a sorted dict for the simulator and the dry run.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from rocksdict import (
     Checkpoint,
     Options,
     Rdict,
+    RdictIter,
     ReadOptions,
     WriteBatch,
     WriteOptions,
@@ -49,6 +50,17 @@ class StateDamaged(Exception):
     """The state on disk cannot be read; it is a cache of the log and can be rebuilt from it."""
 
 
+def _walk(rows: RdictIter, go: Callable[[], None]) -> Iterator[Row]:
+    valid, key, value = rows.valid, rows.key, rows.value
+    while valid():
+        yield key(), value()
+        go()
+    try:
+        rows.status()
+    except Exception as error:  # rocksdict raises plain Exception for everything
+        raise StateDamaged(str(error)) from error
+
+
 class RocksStore:
     """RocksDB without a write-ahead log of its own: the raw log replays what a crash takes.
 
@@ -59,6 +71,7 @@ class RocksStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open or create the store. Raises StateDamaged when RocksDB refuses the folder."""
         self.path = path
+        self._read_only = read_only
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_paranoid_checks(True)
@@ -86,15 +99,21 @@ class RocksStore:
         self.get = self._db.get
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Row]:
-        """Yield rows with ``start <= key < stop``."""
+        """Yield rows with ``start <= key < stop``, as they were when it was called.
+
+        Raises StateDamaged at what cannot be read.
+        """
         bounds = ReadOptions()
         bounds.set_iterate_lower_bound(start)
         bounds.set_iterate_upper_bound(stop)
+        # Not `items()`, which takes a block that cannot be read for the end.
+        rows = self._db.iter(bounds)
         if reverse:
+            rows.seek_to_last()
             # rocksdict does not heed the lower bound on the way down.
-            down = self._db.items(backwards=True, read_opt=bounds)
-            return takewhile(lambda row: row[0] >= start, down)  # type: ignore[arg-type]
-        return self._db.items(from_key=start, read_opt=bounds)  # type: ignore[return-value]
+            return takewhile(lambda row: row[0] >= start, _walk(rows, rows.prev))
+        rows.seek(start)
+        return _walk(rows, rows.next)
 
     def write(self, puts: Iterable[Row], deletes: Iterable[bytes]) -> None:
         """Apply the whole batch; it reaches the disk with the next flush of the memtable."""
@@ -117,7 +136,8 @@ class RocksStore:
 
     def close(self) -> None:
         """Flush and close."""
-        self._db.flush()
+        if not self._read_only:
+            self._db.flush()
         self._db.close()
 
 
