@@ -1,6 +1,7 @@
 """The processes under test: started on free ports, looked at from outside, and always ended."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,13 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def as_the_worker() -> None:
+    """Set Python's collector as `app/worker.py` does once it serves."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 class Child:

@@ -44,7 +44,7 @@ class Bench(Struct):
 
 
 def compared(
-    name: str, unit: str, rounds: Sequence[tuple[float, float]], goal: str,
+    name: str, unit: str, rounds: Sequence[tuple[float, float]], goal: str | None,
     notes: Sequence[str] = (),
 ) -> Row:
     """Return the row of several (value, limit): medians, the median of the rounds' ratios."""
