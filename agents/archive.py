@@ -12,7 +12,7 @@ from runtime.stage import State, Table
 
 
 class Kept(Struct, frozen=True, array_like=True):
-    """An event that was put back: what the archive would have got."""
+    """What the archive gets of an event."""
 
     received_at_ms: int
     body: bytes
@@ -29,10 +29,10 @@ TABLES = (DROPPED, REDRIVEN)
 
 def keep(state: State, event: Event) -> None:
     """Send a kept event to the archive."""
+    kept = Kept(event.received_at_ms, event.body)
     if state.redriving:
-        state.put(REDRIVEN, archive_key(state.position, event.message_id),
-                  Kept(event.received_at_ms, event.body))
-    state.out("archive", event.source, event)
+        state.put(REDRIVEN, archive_key(state.position, event.message_id), kept)
+    state.out("archive", event.source, kept)
 
 
 def drop(state: State, message_id: str) -> None:

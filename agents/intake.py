@@ -15,6 +15,7 @@ from agents.records import Answer, Arrive, Claim, Job, Received, Revoke
 from agents.usage import note
 from events.event import Event, Id
 from identity.extract import account_of, candidates, gate, routing_id
+from identity.settings import Settings
 from runtime.stage import Stage, State, Table
 
 
@@ -59,30 +60,24 @@ def receive(state: State, record: Received) -> None:
             drop(state, record.message_id)
             return
         repeat_of_ms = sight.timestamp_ms
-    state.put(SIGHTS, key, Sight(at_ms, record.timestamp_ms if sight is None else repeat_of_ms))
+    timestamp_ms = record.timestamp_ms
+    state.put(SIGHTS, key, Sight(at_ms, timestamp_ms if sight is None else repeat_of_ms))
 
     data = record.data
     if data is None:
         data = _decode(record.body)
     kind: str = data["type"]
-    event = Event(record.source, record.message_id, kind, at_ms, record.received_at_ms,
-                  record.timestamp_ms, record.body, data, repeat_of_ms)
-    user_id = data.get("userId") or ""
-    anonymous_id = data.get("anonymousId") or ""
-    note(state, record.source, user_id, anonymous_id, at_ms)
+    source = record.source
+    event = Event(source, record.message_id, kind, at_ms, record.received_at_ms, timestamp_ms,
+                  record.body, data, repeat_of_ms)
+    note(state, source, data.get("userId") or "", data.get("anonymousId") or "", at_ms)
     keep(state, event)
 
     settings = definitions.identity
     ids = candidates(data, kind, settings)
     rid = routing_id(data, ids)
-    receivers = definitions.receivers(event)
-    if receivers:
-        queue = f"{rid[0]}:{rid[1]}" if rid else f"message:{record.message_id}"
-        for destination in receivers:
-            state.out("delivery", queue, Job(destination, queue, record.message_id, record.body))
-    if data.get("integrations"):
-        for destination, _ in definitions.filtered(event):
-            state.count(f"jobs_filtered:{destination}")
+    if source in definitions.destinations.by_source:
+        _deliver(state, event, rid)
 
     reason = gate(data, kind, settings)
     if reason is not None:
@@ -92,25 +87,39 @@ def receive(state: State, record: Received) -> None:
         state.count("unresolved")
         state.count("unresolved:no_matching_identifiers")
     else:
-        _settle(state, event, ids, rid)
+        _settle(state, event, ids, rid, settings)
 
 
-def _settle(state: State, event: Event, ids: tuple[Id, ...], rid: Id) -> None:
+def _deliver(state: State, event: Event, rid: Id | None) -> None:
+    """Send the event itself to the destinations that take its source's."""
+    definitions = state.definitions
+    queue = f"{rid[0]}:{rid[1]}" if rid else f"message:{event.message_id}"
+    for destination in definitions.receivers(event):
+        state.out("delivery", queue, Job(destination, queue, event.message_id, event.body))
+    if event.data.get("integrations"):
+        for destination, _ in definitions.filtered(event):
+            state.count(f"jobs_filtered:{destination}")
+
+
+def _settle(
+    state: State, event: Event, ids: tuple[Id, ...], rid: Id, settings: Settings
+) -> None:
     """Forward an event whose ids are all confirmed on one profile, claim the ids of any other."""
     state.count("applied")
     account = account_of(event.data, event.type)
     links = state.get(LINKS, _key(rid))
     if (
         links is not None
+        and links.settings == settings.hash
         and event.type != "group"
-        and links.settings == state.definitions.identity.hash
         and (not account or account == links.account)
     ):
         granted = links.ids
-        if len(ids) == 1 and ids[0] in granted:
-            state.out("profile", links.profile_id, Arrive(event, links.profile_id, ids))
-            return
-        used = tuple(id for id in granted if id in ids)
+        used: tuple[Id, ...]
+        if len(ids) == 1:
+            used = ids if ids[0] in granted else ()
+        else:
+            used = tuple([id for id in granted if id in ids])
         if len(used) == len(ids):
             state.out("profile", links.profile_id, Arrive(event, links.profile_id, used))
             return
@@ -120,10 +129,20 @@ def _settle(state: State, event: Event, ids: tuple[Id, ...], rid: Id) -> None:
 def confirm(state: State, answer: Answer) -> None:
     """Keep what was confirmed, or that nothing is: then this visitor's events always claim."""
     key = _key(answer.routing_id)
+    links = state.get(LINKS, key)
     if answer.profile_id:
-        state.put(LINKS, key, Links(answer.profile_id, answer.ids, answer.account,
-                                    state.definitions.identity.hash))
-    elif state.get(LINKS, key) is not None:
+        settings: Settings = state.definitions.identity
+        ids = answer.ids
+        if (
+            links is not None
+            and links.profile_id == answer.profile_id
+            and links.settings == settings.hash
+        ):
+            # What was confirmed before still holds: else who sends now these ids and now those
+            # would always claim.
+            ids = settings.ranked(dict.fromkeys((*links.ids, *ids)))
+        state.put(LINKS, key, Links(answer.profile_id, ids, answer.account, settings.hash))
+    elif links is not None:
         state.delete(LINKS, key)
 
 

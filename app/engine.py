@@ -20,6 +20,7 @@ from agents.records import Continue, Define, Received, Redrive, Result, Tick
 from app.clock import Clock
 from app.kinds import KINDS
 from app.steps import step
+from events.calls import Accepted
 from runtime.envelope import pack
 from runtime.fused import Runner, Written
 from tables.store import Store, after
@@ -78,20 +79,21 @@ class Engine:
         """Return whether all that is durable is applied."""
         return self.runner.applied + 1 >= self.log.durable_end(TOPIC, 0)
 
-    async def accept(self, received_at_ms: int, calls: Sequence[Received]) -> None:
+    async def accept(self, received_at_ms: int, calls: Sequence[Accepted]) -> None:
         """Append one request's calls; return when they are durable.
 
         Raises Overloaded before memory grows, NotDurable when the disk fails.
         """
         if self._waiting_events > BACKLOG_EVENTS or self._waiting_bytes > BACKLOG_BYTES:
             raise Overloaded
-        data = [call.data for call in calls]
-        for call in calls:
-            call.data = None
-        value = pack("event", received_at_ms, calls)
-        for call, one in zip(calls, data, strict=True):
-            call.data = one
-        await self._append(value, received_at_ms, list(calls))
+        items = [
+            Received(call.source, call.message_id, received_at_ms, call.timestamp_ms, call.body)
+            for call in calls
+        ]
+        value = pack("event", received_at_ms, items)
+        for item, call in zip(items, calls, strict=True):
+            item.data = call.data
+        await self._append(value, received_at_ms, items)
 
     async def _append(self, value: bytes, at_ms: int, items: list[Any]) -> int:
         offset = self.log.append(TOPIC, 0, value, None, at_ms, items)

@@ -9,13 +9,14 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 from collections.abc import AsyncIterable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
 
 from agents.delivery import JOBS
-from agents.records import Define, Received
+from agents.records import Define
 from app import commands, state
 from app.archive import Archiver, ArchiveRefused, catch_up
 from app.clock import Clock
@@ -73,7 +74,9 @@ class Worker:
         log.create(TOPIC, 1)
         store = state.open_state(settings.data, log)
         self.engine = engine = Engine(log, store, self.clock)
-        self.reader = StoreReader(store)
+        self.reader = StoreReader(
+            store, lambda error: self.broken("the state cannot be read", error)
+        )
         try:
             self.archiver = Archiver(settings.data / "archive", log.identity, disk())
             catch_up(self.archiver, log, TOPIC, engine.runner.codec, self.reader)
@@ -145,7 +148,7 @@ class Worker:
     def _tend(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what runs as long as the worker; the worker does not outlive it."""
         task = asyncio.create_task(work)
-        task.add_done_callback(_ended)
+        task.add_done_callback(self._ended)
         self._tasks.append(task)
 
     async def _define(self) -> None:
@@ -223,11 +226,7 @@ class Worker:
     async def append(self, received_at_ms: int, calls: list[Accepted]) -> None:
         """Make the calls durable."""
         try:
-            await self.engine.accept(received_at_ms, [
-                Received(call.source, call.message_id, received_at_ms, call.timestamp_ms,
-                         call.body, call.data)
-                for call in calls
-            ])
+            await self.engine.accept(received_at_ms, calls)
         except Overloaded as error:
             raise ingest.Overloaded(error.retry_after_s) from error
         except NotDurable as error:
@@ -283,10 +282,23 @@ class Worker:
         self.engine.log.close()
         step("stop.closed")
 
+    # ---- when something is not as it must be -------------------------------------------------------
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Stop when one of the tasks breaks: timers that no longer fire would go unnoticed."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.broken("the worker cannot go on", error)
 
-def _ended(task: asyncio.Task[None]) -> None:
-    """Stop the worker when one of its tasks breaks: timers that no longer fire go unnoticed."""
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("the worker cannot go on and stops, nothing accepted is lost",
-                     exc_info=task.exception())
-        os._exit(70)
+    def broken(self, what: str, error: Exception) -> NoReturn:
+        """Stop at once, in no order: the log holds all that was accepted, and no more is known.
+
+        A state that cannot be read is built anew, by this process in a new guise.
+        """
+        if not state.unreadable(error):
+            logger.error("%s; the worker stops, nothing accepted is lost", what, exc_info=error)
+            os._exit(70)
+        logger.error("the state cannot be read (%s): the worker starts anew and rebuilds it", error)
+        state.distrust(self.settings.data, str(error))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606, this program

@@ -5,20 +5,20 @@ One message per person and destination: with the `userId` last added, else the `
 """
 
 from collections.abc import Container, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from audiences import definition
 from audiences.evaluate import Change, Entered, Exited, TraitChanged
 from audiences.plan import Computation, Plan
+from events.timestamps import iso
 from profiles.computed import definition as computed
 from profiles.profile import ExternalId, Profile
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,6 +61,7 @@ def messages(
     ``only`` limits to some (computation, destination), for a first connection (`present`).
     """
     found: list[Message] = []
+    person: _Person | None = None
     for change in changes:
         computation = plan.computations[change.key]
         for connection in _connections(computation):
@@ -69,10 +70,28 @@ def messages(
                 continue
             if only is not None and (change.key, connection.to) not in only:
                 continue
+            if person is None:
+                person = _Person(profile, now_ms)
             for kind in connection.send:
-                found.append(_message(
-                    space, computation, profile, change, connection, recipient, kind, now_ms))
+                found.append(
+                    _message(space, computation, person, change, connection, recipient, kind))
     return found
+
+
+class _Person:
+    """What all messages of one person at one instant have in common."""
+
+    __slots__ = ("bearer", "email", "external_ids", "profile", "timestamp")
+
+    def __init__(self, profile: Profile, now_ms: int) -> None:
+        self.profile = profile
+        self.bearer = address(profile.ids)
+        self.email = _email(profile)
+        self.external_ids = [
+            {"id": id.value, "type": id.type, "collection": profile.collection, "encoding": "none"}
+            for id in profile.ids
+        ]
+        self.timestamp = iso(now_ms)
 
 
 def present(
@@ -100,14 +119,16 @@ def address(ids: Iterable[ExternalId]) -> tuple[str, str]:
 
     ("", "") when there is neither.
     """
-    found: dict[str, ExternalId] = {}
+    user = anonymous = None
     for id in ids:
-        if id.type not in ("user_id", "anonymous_id"):
-            continue
-        last = found.get(id.type)
-        if last is None or last.created_at_ms <= id.created_at_ms:
-            found[id.type] = id
-    chosen = found.get("user_id") or found.get("anonymous_id")
+        if id.type == "user_id":
+            if user is None or user.created_at_ms <= id.created_at_ms:
+                user = id
+        elif id.type == "anonymous_id" and (
+            anonymous is None or anonymous.created_at_ms <= id.created_at_ms
+        ):
+            anonymous = id
+    chosen = user or anonymous
     return (chosen.type, chosen.value) if chosen else ("", "")
 
 
@@ -122,32 +143,24 @@ def _connections(computation: Computation) -> tuple[_Connection, ...]:
 
 
 def _message(
-    space: str, computation: Computation, profile: Profile, change: Change,
-    connection: _Connection, recipient: Recipient, kind: str, now_ms: int,
+    space: str, computation: Computation, person: _Person, change: Change,
+    connection: _Connection, recipient: Recipient, kind: str,
 ) -> Message:
-    bearer = address(profile.ids)
+    profile, bearer = person.profile, person.bearer
     key = change.key
+    is_trait = isinstance(change, TraitChanged)
     value = change.value if isinstance(change, TraitChanged) else isinstance(change, Entered)
     name = _name(change, connection) if kind == "track" else ""
     message_id = "personas_" + blake2b(
-        "\0".join((space, key, computation.version, profile.id, str(change.number), *bearer, kind,
-                   name)).encode(), digest_size=16).hexdigest()
-    is_trait = isinstance(change, TraitChanged)
+        f"{space}\0{key}\0{computation.version}\0{profile.id}\0{change.number}\0{bearer[0]}\0"
+        f"{bearer[1]}\0{kind}\0{name}".encode(), digest_size=16).hexdigest()
     context: dict[str, Any] = {
-        "personas": {
-            "computation_class": "trait" if is_trait else "audience",
-            "computation_id": f"{'trt' if is_trait else 'aud'}_{key}",
-            "computation_key": key,
-            "namespace": space,
-            "space_id": space,
-        },
-        "externalIds": [
-            {"id": id.value, "type": id.type, "collection": profile.collection, "encoding": "none"}
-            for id in profile.ids
-        ],
+        "personas": _personas(space, key, is_trait),
+        "externalIds": person.external_ids,
     }
-    carried = _carried(profile, recipient.include_traits)
-    email = _email(profile)
+    wanted = recipient.include_traits
+    carried = _carried(profile, wanted) if wanted else {}
+    email = person.email
     call: dict[str, Any] = {"type": kind}
     if kind == "track":
         call["event"] = name
@@ -159,13 +172,23 @@ def _message(
         call["traits"] = {**carried, **({} if email is None else {"email": email}), key: value}
     if bearer[0]:
         call["userId" if bearer[0] == "user_id" else "anonymousId"] = bearer[1]
-    call |= {
-        "context": context,
-        "integrations": {"All": False, recipient.name or connection.to: True},
-        "messageId": message_id,
-        "timestamp": _iso(now_ms),
-    }
+    call["context"] = context
+    call["integrations"] = {"All": False, recipient.name or connection.to: True}
+    call["messageId"] = message_id
+    call["timestamp"] = person.timestamp
     return Message(connection.to, message_id, _encode(call))
+
+
+@lru_cache(maxsize=4096)
+def _personas(space: str, key: str, is_trait: bool) -> Raw:
+    """Return what says where a message comes from, in JSON."""
+    return Raw(_encode({
+        "computation_class": "trait" if is_trait else "audience",
+        "computation_id": f"{'trt' if is_trait else 'aud'}_{key}",
+        "computation_key": key,
+        "namespace": space,
+        "space_id": space,
+    }))
 
 
 def _name(change: Change, connection: _Connection) -> str:
@@ -193,8 +216,3 @@ def _email(profile: Profile) -> Any:
         return trait.value
     emails = [id for id in profile.ids if id.type == "email"]
     return max(emails, key=lambda id: id.created_at_ms).value if emails else None
-
-
-def _iso(now_ms: int) -> str:
-    instant = _EPOCH + timedelta(milliseconds=now_ms)
-    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -125,6 +125,8 @@ class _Pass(View):
     """One settling: copies a map only when something in it changes."""
 
     __slots__ = ("announce", "changes", "flips", "profile", "standing", "unprompted")
+    computed: dict[str, Computed]
+    memberships: dict[str, Membership]
 
     def __init__(
         self, plan: Plan, profile: Profile, states: States, now_ms: int, announce: Collection[str]

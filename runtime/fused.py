@@ -111,7 +111,7 @@ class Runner:
         self._tally: list[tuple[str, int]] = []
         self._stage = ""
         self.redriving = False
-        self._batch: list[tuple[int, bytes, list[Any] | None]] = []
+        self._batch: list[tuple[int, bytes]] = []
         self.get = self._overlay.get
         self.put = self._overlay.put
         self.delete = self._overlay.delete
@@ -137,6 +137,7 @@ class Runner:
         self.defined = progress.definitions
         self.counters = {key.decode(): value for key, value in self._overlay.scan(COUNTERS)}
         self._batch.clear()
+        self._outs.clear()
         self._effects.clear()
         self._ones.clear()
         self._tally.clear()
@@ -176,7 +177,7 @@ class Runner:
         if offset <= self.applied:
             return 0
         assert offset == self.applied + 1, f"record {offset} follows {self.applied}"
-        self._batch.append((offset, value, items))
+        self._batch.append((offset, value))  # not the items: what is decoded is soon let go of
         if self._overlay.careful:
             return self._take(offset, value, items)
         try:
@@ -223,14 +224,15 @@ class Runner:
 
     def _run(self, stage: Stage, record: Any) -> None:
         """Handle a record and, depth first, all that follows from it."""
-        outer = self._outs
-        outs: list[tuple[Stage, Any]] = []
-        self._outs = outs
+        outs = self._outs
+        first = len(outs)
         self._stage = stage.name
         stage.handlers[type(record)](self, record)
-        for target, sent in outs:
-            self._run(target, sent)
-        self._outs = outer
+        if len(outs) > first:
+            sent = outs[first:]
+            del outs[first:]
+            for target, follows in sent:
+                self._run(target, follows)
 
     # ---- what breaks
     def _carefully(self) -> int:
@@ -242,8 +244,8 @@ class Runner:
         self._overlay.careful = True
         count = 0
         try:
-            for offset, value, items in batch:
-                count = self.apply(offset, value, items)
+            for offset, value in batch:
+                count = self.apply(offset, value)
         finally:
             self._overlay.careful = False
         return count
@@ -260,7 +262,7 @@ class Runner:
             _damage(error)
             stage = self._stage
             self._overlay.undo()
-            self._outs = []
+            self._outs.clear()
             del self._ones[marks[0]:], self._tally[marks[1]:], self._effects[marks[2]:]
             kept = self.codec.unpack(value, None).items[index]
             self.put(
