@@ -1,19 +1,23 @@
 """What a running worker does for the command line, over the control socket."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from app import state
-from runtime.fused import POISON
+from app.bases import BaseRefused
+from app.replay import digest_of, rows_of
+from runtime.fused import POISON, PROGRESS
 from transport.control import CommandRefused, Handler
 
 if TYPE_CHECKING:
     from app.worker import Worker
 
 SOCKET = "control.sock"
+PATIENCE_SECONDS = 5
 
 
 def socket_of(data: Path) -> Path:
@@ -27,15 +31,17 @@ def handlers(worker: "Worker") -> Mapping[str, Handler]:
     async def digest(_args: dict[str, Any]) -> Any:
         """The hash of the present state, and the record it stands at."""
         engine = worker.engine
-        return {"digest": state.digest(engine.store), "applied": engine.runner.applied}
+        with contextlib.suppress(TimeoutError):  # under load there is always something more
+            await asyncio.wait_for(engine.until_applied(), PATIENCE_SECONDS)
+        rows, progress = rows_of(engine.store), worker.reader.get(PROGRESS, b"")
+        found = await asyncio.to_thread(digest_of, rows)
+        return {"digest": found, "applied": -1 if progress is None else progress.applied}
 
     async def base(_args: dict[str, Any]) -> Any:
         """Copy the state and verify the copy."""
         try:
-            made = state.make_base(
-                worker.settings.data, worker.engine.log, worker.engine.store
-            )
-        except state.StateRefused as error:
+            made = await worker.retention.base()
+        except (BaseRefused, OSError) as error:
             raise CommandRefused(str(error)) from error
         return msgspec.to_builtins(made)
 

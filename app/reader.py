@@ -7,7 +7,7 @@ import msgspec
 
 from runtime.fused import COUNTERS
 from runtime.stage import Table
-from tables.store import Store, after
+from tables.store import StateDamaged, Store, after
 
 T = TypeVar("T")
 
@@ -35,15 +35,24 @@ class Reader(Protocol):
 class StoreReader:
     """The reader over a store."""
 
-    def __init__(self, store: Store) -> None:
-        """Read from ``store``, always its present state."""
+    def __init__(self, store: Store, damaged: Callable[[Exception], None] | None = None) -> None:
+        """Read from ``store``, always its present state; ``damaged`` is told when it cannot be."""
         self._store = store
+        self._damaged = damaged
         self._decoders: dict[bytes, Callable[[bytes], Any]] = {}
 
     def get(self, table: Table[T], key: bytes) -> T | None:
         """Return the row, or None."""
-        value = self._store.get(table.prefix + key)
+        try:
+            value = self._store.get(table.prefix + key)
+        except Exception as error:  # what rocksdict raises for everything
+            self._tell(error)
+            raise
         return None if value is None else self._decoder(table)(value)
+
+    def _tell(self, error: Exception) -> None:
+        if self._damaged is not None:
+            self._damaged(error)
 
     def scan(
         self, table: Table[T], prefix: bytes = b"", start: bytes = b"", stop: bytes = b"",
@@ -57,7 +66,15 @@ class StoreReader:
             end = min(end, table.prefix + stop)
         if first >= end:
             return
-        for key, value in self._store.scan(first, end, reverse=reverse):
+        rows = self._store.scan(first, end, reverse=reverse)
+        while True:
+            try:
+                key, value = next(rows)
+            except StopIteration:
+                return
+            except StateDamaged as error:
+                self._tell(error)
+                raise
             yield key[2:], decode(value)
 
     def counter(self, name: str) -> int:

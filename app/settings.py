@@ -10,6 +10,8 @@ from pathlib import Path
 from msgspec import Struct
 
 DEFAULT_PORT = 6066
+DEFAULT_LOG_BYTES = 8 << 30
+DEFAULT_LOG_DAYS = 30
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -28,6 +30,11 @@ class Settings(Struct, frozen=True):
     port: int
     token: str
     outbound_allow: tuple[Network, ...]
+    log_bytes: int
+    """WATERSMEET_LOG_BYTES, 8 GiB: above this size the log forgets its oldest records, once a
+    verified base stands in for them and the archive has them. 0: it never does."""
+    log_days: int
+    """WATERSMEET_LOG_DAYS, 30: so does it with records older than this. 0: with none."""
     clock: Path | None
     """Tests only: a file with the instant in milliseconds that the worker takes for now."""
 
@@ -35,6 +42,11 @@ class Settings(Struct, frozen=True):
     def log_folder(self) -> Path:
         """Return where the embedded log lies."""
         return Path(self.broker.removeprefix("embedded://"))
+
+    @property
+    def segment_bytes(self) -> int:
+        """Return the size of the log's files: small enough that a part of them can go."""
+        return min(128 << 20, max(64 << 10, self.log_bytes // 16)) if self.log_bytes else 128 << 20
 
     @property
     def state_folder(self) -> Path:
@@ -76,5 +88,14 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         port=int(port),
         token=env.get("WATERSMEET_TOKEN") or "",
         outbound_allow=tuple(networks),
+        log_bytes=_number(env, "WATERSMEET_LOG_BYTES", DEFAULT_LOG_BYTES),
+        log_days=_number(env, "WATERSMEET_LOG_DAYS", DEFAULT_LOG_DAYS),
         clock=Path(clock) if clock else None,
     )
+
+
+def _number(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise WrongSetting(f'{name}: "{text}" is not a whole number; 0 means no limit')
+    return int(text)

@@ -62,6 +62,8 @@ def _parse(text: str) -> dict[str, int]:
 
 _left = _parse(os.environ.get("WATERSMEET_KILL_AT", ""))
 _counting = threading.Lock()
+victims = [os.getpid()]
+"""Who is killed: this process, after the one that it works for."""
 
 
 def _nothing(_name: str) -> None:
@@ -76,7 +78,8 @@ def _step(name: str) -> None:
         if count > 1:
             _left[name] = count - 1
             return
-        os.kill(os.getpid(), signal.SIGKILL)
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
 
 
 step: Callable[[str], None] = _step if _left else _nothing

@@ -95,10 +95,9 @@ def build() -> Application:
         """All stages, on each record of the raw log in order."""
         try:
             await app.worker.follow(embedded.batches(stream))
-        except Exception:
+        except Exception as error:  # noqa: BLE001, whatever it is: it stops the worker
             # Faust would start the agent again behind what it failed on. A worker that cannot
             # go on stops: its log holds all that was accepted, and the next start says the same.
-            logger.exception("the stages cannot go on; the worker stops, nothing accepted is lost")
-            os._exit(70)
+            app.worker.broken("the stages cannot go on", error)
 
     return app

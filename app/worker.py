@@ -282,7 +282,7 @@ class Worker:
         self.engine.log.close()
         step("stop.closed")
 
-    # ---- when something is not as it must be -------------------------------------------------------
+    # ---- when something is not as it must be ----------------------------------------------------
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Stop when one of the tasks breaks: timers that no longer fire would go unnoticed."""
         error = None if task.cancelled() else task.exception()

@@ -672,6 +672,26 @@ class Log:
 
         Age goes by the records' timestamps. Return the new start. Raises OSError.
         """
+        before = self.outlived(
+            topic, partition, max_bytes=max_bytes, max_age_ms=max_age_ms, now_ms=now_ms
+        )
+        if (topic, partition) not in self._partitions:
+            return 0
+        return self.truncate(topic, partition, min(before, floor))
+
+    def outlived(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        max_bytes: int | None = None,
+        max_age_ms: int | None = None,
+        now_ms: int = 0,
+    ) -> int:
+        """Return the record before which all lies in segments that are too old or too many.
+
+        A last segment that is too old is ended, so that it can go once another follows it.
+        """
         part = self._partitions.get((topic, partition))
         if part is None or not part.segments:
             return 0
@@ -689,7 +709,7 @@ class Log:
         last = part.segments[-1]
         if max_age_ms is not None and (last.newest_ms or now_ms) < now_ms - max_age_ms:
             part.roll = True  # or a quiet log would keep its last segment for ever
-        return self.truncate(topic, partition, min(before, floor))
+        return before
 
     def _ends_before(
         self, part: _Partition, found: Segment, following: Segment, instant_ms: int

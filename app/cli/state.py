@@ -60,12 +60,21 @@ class _Folder:
 
     def store(self) -> Any:
         """Return the state, brought up to the log."""
-        try:
-            store = self.state.open_state(self.settings.data, self.log)
-        except self.state.StateRefused as error:
-            _fail(str(error))
-        self.state.replay(store, self.log)
-        return store
+        data = self.settings.data
+        while True:
+            try:
+                store = self.state.open_state(data, self.log)
+            except self.state.StateRefused as error:
+                _fail(str(error))
+            try:
+                self.state.replay(store, self.log)
+                self.state.digest(store)  # reads all of it
+            except Exception as error:
+                if not self.state.unreadable(error):
+                    raise
+                self.state.distrust(data, str(error))
+            else:
+                return store
 
 
 @click.command("digest")
@@ -115,14 +124,17 @@ def base() -> None:
         with _Folder() as folder:
             import msgspec
 
+            from app import bases
+
             store = folder.store()
             try:
-                made = folder.state.make_base(folder.settings.data, folder.log, store)
-            except folder.state.StateRefused as error:
-                _fail(str(error))
+                bases.copy(folder.settings.data, store)
             finally:
                 store.close()
-            answer = msgspec.to_builtins(made)
+            try:
+                answer = msgspec.to_builtins(bases.verify(folder.settings.data, folder.log))
+            except bases.BaseRefused as error:
+                _fail(str(error))
     click.echo(f"base at record {answer['applied']}, digest {answer['digest']}: verified")
 
 

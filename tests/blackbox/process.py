@@ -1,4 +1,4 @@
-"""A real worker, `faust -A app worker`, in a process of its own: started, asked, killed, stopped."""
+"""A real worker, `faust -A app worker`, in a process of its own: started, asked, stopped, killed."""
 
 import base64
 import http.client
@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "app"]
-TOKEN = "token-of-the-tests"  # noqa: S105
+TOKEN = "token-of-the-tests"
 START_SECONDS = 60
 
 
@@ -159,7 +159,8 @@ class Worker:
         return f"http://127.0.0.1:{self.port}"
 
     def ask(
-        self, method: str, path: str, body: Any = None, user: str | None = TOKEN, seconds: float = 20
+        self, method: str, path: str, body: Any = None, user: str | None = TOKEN,
+        seconds: float = 20,
     ) -> tuple[int, dict[str, str], bytes]:
         """Return (status, headers, body) of an answer. Raises OSError, HTTPException."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)

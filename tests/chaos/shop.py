@@ -44,11 +44,15 @@ journeys:
 """
 
 
+def definitions_text(sink: str) -> str:
+    """Return the workspace's one file, with destinations under the address ``sink``."""
+    return _CONFIG.format(web=WEB, server=SERVER, sdk=SDK, sink=sink, recent=RECENT_MINUTES)
+
+
 def write_config(folder: Path, sink: str) -> Path:
     """Write the workspace's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = _CONFIG.format(web=WEB, server=SERVER, sdk=SDK, sink=sink, recent=RECENT_MINUTES)
-    (folder / "workspace.yaml").write_text(text)
+    (folder / "workspace.yaml").write_text(definitions_text(sink))
     return folder
 
 

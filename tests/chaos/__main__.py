@@ -1,0 +1,124 @@
+"""`python -m tests.chaos`, or `make chaos`: the worker is killed, its disk loses power, and nothing
+may be lost, done twice or out of order.
+
+    --rounds N   kill it so many times (ROUNDS=N with make); the default takes some minutes
+    --seed N     choose the kills; the default is another one every time, and is printed
+    --life N     one life of the simulated disk, to look at
+    --keep       keep the data folders
+"""
+
+import argparse
+import asyncio
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos import powercuts
+from tests.chaos.kills import Kills, plan
+
+ROUNDS = 60
+PART = 30
+"""So many kills on one data folder, then a fresh one."""
+LIVES = 200
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--life", type=int)
+    parser.add_argument("--sims", type=int, default=20_000)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    logging.getLogger("segment").setLevel(logging.CRITICAL)
+    logging.getLogger("transport").setLevel(logging.ERROR)
+    logging.getLogger("watersmeet.archive").setLevel(logging.ERROR)
+    if options.life is not None:
+        print(asyncio.run(powercuts.live(options.life)))
+        return 0
+    seed = options.seed if options.seed is not None else int(time.time()) % 1_000_000
+    print(f"seed {seed}, {options.rounds} kills; more with: make chaos ROUNDS=1000", flush=True)
+    faults = [
+        *kill(seed, options.rounds, options.keep), *cut(seed), *simulate(options.sims),
+    ]
+    for fault in faults:
+        print("BROKEN:", fault)
+    print("broken promises:", len(faults))
+    return bool(faults)
+
+
+def kill(seed: int, rounds: int, keep: bool) -> list[str]:
+    began = time.monotonic()
+    faults: list[str] = []
+    totals: dict[str, int] = {}
+    places: dict[str, int] = {}
+    with tempfile.TemporaryDirectory(prefix="watersmeet-chaos-", delete=not keep) \
+            if sys.version_info >= (3, 12) else tempfile.TemporaryDirectory(
+                prefix="watersmeet-chaos-") as folder:
+        for first in range(0, rounds, PART):
+            own = seed + first
+            kills = Kills(Path(folder) / str(own), own, say=_say)
+            again = f"python -m tests.chaos --seed {own} --rounds {min(PART, rounds - first)}"
+            try:
+                verdict = kills.run(plan(own, min(PART, rounds - first)))
+            except Exception as error:  # noqa: BLE001, whatever breaks is a finding
+                faults.append(f"{type(error).__name__}: {error} ({again})")
+                verdict = kills.verdict
+            faults += [f"{fault} ({again})" for fault in verdict.faults]
+            for place, count in kills.killed.items():
+                places[place] = places.get(place, 0) + count
+            for name, count in (
+                ("sent", kills.sent), ("repeats", kills.repeats), ("refused", kills.refused),
+                ("accepted", verdict.accepted), ("applied", verdict.applied),
+                ("lost", verdict.lost), ("twice", verdict.twice),
+                ("messages", verdict.messages), ("repeated", verdict.repeated),
+            ):
+                totals[name] = totals.get(name, 0) + count
+            if faults:
+                break
+    _say("")
+    print(f"killed {sum(places.values())} times in {time.monotonic() - began:.0f} s:")
+    for place in sorted(places):
+        print(f"  {places[place]:>6} {place}")
+    print(f"requests sent {totals.get('sent', 0)}, of them again {totals.get('repeats', 0)}, "
+          f"refused for a while {totals.get('refused', 0)}")
+    print(f"events accepted {totals.get('accepted', 0)}, applied {totals.get('applied', 0)}, "
+          f"lost {totals.get('lost', 0)}, twice {totals.get('twice', 0)}")
+    print(f"webhook messages {totals.get('messages', 0)}, repeats under the same messageId "
+          f"{totals.get('repeated', 0)}")
+    return faults
+
+
+def cut(seed: int) -> list[str]:
+    began = time.monotonic()
+    cuts, answered, faults = powercuts.cut(range(seed, seed + LIVES))
+    print(f"power cuts {cuts} in {time.monotonic() - began:.0f} s, requests answered {answered}, "
+          f"broken {len(faults)}")
+    return faults
+
+
+def simulate(seeds: int) -> list[str]:
+    """Run the simulator."""
+    if not seeds:
+        return []
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sim", "--seeds", str(seeds)], check=False,
+        capture_output=True, text=True,
+    )
+    print(done.stdout.rstrip())
+    return [] if done.returncode == 0 else [f"python -m tests.sim --seeds {seeds}: {done.stderr}"]
+
+
+def _say(text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r{text:<60}", end="" if text else "\r", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
