@@ -1,4 +1,4 @@
-"""A real worker, `faust -A app worker`, in a process of its own: started, asked, stopped, killed."""
+"""A real worker, `faust -A app worker`, in a process of its own: started, asked, stopped."""
 
 import base64
 import http.client
@@ -178,7 +178,11 @@ class Worker:
 
     def get(self, path: str) -> Any:
         """Return the JSON at a path that the token opens."""
-        status, _, body = self.ask("GET", path)
+        while True:
+            status, _, body = self.ask("GET", path)
+            if status != 429:
+                break
+            time.sleep(0.1)
         assert status == 200, f"{path}: {status} {body!r}"
         return json.loads(body)
 

@@ -28,6 +28,8 @@ SELDOM = ("archive.torn", "archive.write", "archive.sync", "archive.block")
 BASES = ("base.copied", "base.verified", "base.noted", "base.made", "base.forgotten")
 STOPS = ("stop.listening", "stop.archived", "covered.rename", "stop.closed")
 REBUILDS = ("rebuild.removed", "rebuild.copied", "rebuild.replayed")
+FIRST = ("header.write", "header.rename", "header.sync_dir", "segment.create", "covered.rename")
+"""Where the first start on a new folder is cut off."""
 OTHERS = ("define.logged", "state.aside", "start", "random")
 
 Plan = Sequence[str]
@@ -37,7 +39,7 @@ def plan(seed: int, rounds: int) -> Plan:
     """Return where so many kills strike: every kind of place in turn, a third at random moments."""
     rng = random.Random(seed)
     named = [*BUSY, *SELDOM, *BASES, *STOPS, *REBUILDS, *OTHERS]
-    places: list[str] = []
+    places = [rng.choice(FIRST), "random"]
     while len(places) < rounds:
         rng.shuffle(named)
         for name in named:
@@ -48,7 +50,9 @@ def plan(seed: int, rounds: int) -> Plan:
 class Kills:
     """One data folder, on which a worker is killed again and again."""
 
-    def __init__(self, folder: Path, seed: int, *, size: int = 8, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, seed: int, *, size: int = 8, say: Callable[[str], None]
+    ) -> None:
         self.folder = folder_of(folder)
         self.rng = random.Random(seed)
         self.seed = seed
@@ -80,22 +84,22 @@ class Kills:
         ]
         sdk = SdkSender(worker.url, SDK, customers(self.seed, self.size // 2, "sdk-"), self.seed)
         try:
-            worker.start()
             for sender in (*senders, sdk):
                 sender.start()
             for number, place in enumerate(places):
                 self.say(f"kill {number + 1} of {len(places)}: {place}")
                 self._strike(place)
+            worker.start()
             self._judge(senders, sdk, sink)
         finally:
             worker.kill()
 
     # ---- one kill --------------------------------------------------------------------------------
     def _strike(self, place: str) -> None:
-        """Kill the worker at a place, then have one running again."""
+        """Start a worker and kill it at a place."""
         if place in BUSY:
             self._at(place, self.rng.choice((1, 2, 3, 10, 30)), 8)
-        elif place in SELDOM:
+        elif place in (*SELDOM, *FIRST):
             self._at(place, 1, 12)
         elif place in BASES:
             self._at(place, 1, 20, self._base)
@@ -108,15 +112,13 @@ class Kills:
         elif place == "state.aside":
             self._damage()
         elif place == "start":
-            self.worker.kill()
             self.worker.launch()
             time.sleep(self.rng.uniform(0.2, 2.5))
             self._dead(place)
         else:
+            self.worker.start()
             time.sleep(self.rng.uniform(0.05, 1.5))
             self._dead(place)
-        self.worker.kill()
-        self.worker.start()
 
     def _dead(self, place: str) -> None:
         self.worker.kill()
@@ -125,8 +127,7 @@ class Kills:
     def _at(
         self, place: str, count: int, seconds: float, do: Callable[[], None] | None = None
     ) -> None:
-        """Start it anew with a trap at a place; what never gets there is killed at random."""
-        self.worker.kill()
+        """Start it with a trap at a place; what never gets there is killed all the same."""
         self.worker.launch(WATERSMEET_KILL_AT=f"{place}:{count}")
         if do is not None and self.worker.ready(60):
             time.sleep(self.rng.uniform(0, 0.5))
@@ -137,7 +138,7 @@ class Kills:
             assert code == -9, f"at {place} it ended with {code}:\n{self.worker.printed()[-3000:]}"
             self.killed[place] += 1
         else:
-            self._dead("random")
+            self._dead(f"random, not at {place}")
 
     def _base(self) -> None:
         with contextlib.suppress(control.NoWorker, control.CommandRefused, OSError):
@@ -148,7 +149,6 @@ class Kills:
         self.worker.process.send_signal(2)
 
     def _rebuild(self, place: str) -> None:
-        self.worker.kill()
         done = self.worker.command("rebuild", WATERSMEET_KILL_AT=place)
         if done.returncode == -9:
             self.killed[place] += 1
@@ -166,7 +166,6 @@ class Kills:
 
     def _damage(self) -> None:
         """Spoil the state while it is down, and kill what finds it."""
-        self.worker.kill()
         state = self.worker.data / "state"
         tables = sorted(state.glob("*.sst"))
         if tables and self.rng.random() < 0.6:
