@@ -66,6 +66,7 @@ class Engine:
         self.runner = runner_over(store, log.identity)
         self.listeners: list[Callable[[Written], None]] = []
         self._uncommitted = 0
+        self._unwritten_events = 0
         self._committed_at = 0.0
         self._waiting_events = 0
         self._waiting_bytes = 0
@@ -93,14 +94,13 @@ class Engine:
         value = pack("event", received_at_ms, items)
         for item, call in zip(items, calls, strict=True):
             item.data = call.data
-        await self._append(value, received_at_ms, items)
+        await self._append(value, received_at_ms, items, len(items))
 
-    async def _append(self, value: bytes, at_ms: int, items: list[Any]) -> int:
+    async def _append(self, value: bytes, at_ms: int, items: list[Any], events: int = 0) -> int:
         offset = self.log.append(TOPIC, 0, value, None, at_ms, items)
-        weight = (len(items), len(value))
-        self._appended[offset] = weight
-        self._waiting_events += weight[0]
-        self._waiting_bytes += weight[1]
+        self._appended[offset] = events, len(value)
+        self._waiting_events += events
+        self._waiting_bytes += len(value)
         step("log.appended")
         try:
             await self.log.flush()
@@ -110,10 +110,12 @@ class Engine:
         step("log.synced")
         return offset
 
-    def _passed(self, offset: int) -> None:
+    def _passed(self, offset: int) -> int:
+        """Count a record out; return how many events it had."""
         events, size = self._appended.pop(offset, (0, 0))
         self._waiting_events -= events
         self._waiting_bytes -= size
+        return events
 
     async def results(self, results: list[Result]) -> None:
         """Log what destinations answered."""
@@ -137,7 +139,7 @@ class Engine:
         """Apply a durable record. Return how many items it had."""
         count = self.runner.apply(offset, value, items)
         self._uncommitted += count
-        self._passed(offset)
+        self._unwritten_events += self._passed(offset)
         return count
 
     @property
@@ -162,7 +164,7 @@ class Engine:
         if not self._uncommitted:
             return
         self._committed_at = monotonic()
-        self._uncommitted = 0
+        self._uncommitted = self._unwritten_events = 0
         step("applied")
         written = self.runner.commit()
         self._armed(written)
@@ -173,8 +175,8 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """Return how many items are in the log and not applied."""
-        return self._waiting_events
+        """Return how many events are in the log and not in the state."""
+        return self._waiting_events + self._unwritten_events
 
     async def until_applied(self) -> None:
         """Return when all that is in the log now is applied and written."""

@@ -5,13 +5,18 @@ from typing import Protocol
 
 from xxhash import xxh3_128
 
+from agents.records import Redrive
 from app.engine import TOPIC, runner_over
 from app.steps import step
+from runtime.envelope import Codec, pack
 from runtime.fused import Runner
 from tables.store import Row, Store
 from transport.segment import Record
 
 REPLAY_COMMIT = 2000
+_CODEC = Codec({"redrive": Redrive})
+_REDRIVE = pack("redrive", 0, ())[:-2]
+"""How the envelope of a redrive begins: all before the instant."""
 _LARGEST = b"\xff" * 8
 
 
@@ -38,6 +43,7 @@ def replay(store: Store, log: Records, upto: int | None = None,
     """Apply what the log holds beyond the state, up to a record; nothing goes out."""
     runner = runner_over(store, log.identity)
     end = log.durable_end(TOPIC, 0) if upto is None else upto
+    runner.put_back = put_back(log, runner.applied + 1, end)
     held = 0
     while runner.applied + 1 < end:
         for record in log.read(TOPIC, 0, runner.applied + 1, 1000, 4 << 20):
@@ -52,6 +58,23 @@ def replay(store: Store, log: Records, upto: int | None = None,
                     progress(runner.applied)
     runner.commit()
     return runner
+
+
+def put_back(log: Records, start: int, end: int) -> dict[int, set[int]]:
+    """Return which events of which records are taken up again by a redrive in the log's rest.
+
+    They broke a stage where they stand. A program that was mended since must pass them over there
+    all the same, or a replay would give another state (`runtime.fused.Runner.put_back`).
+    """
+    found: dict[int, set[int]] = {}
+    while start < end:
+        for record in log.read(TOPIC, 0, start, 1000, 4 << 20):
+            if record.value.startswith(_REDRIVE):
+                for item in _CODEC.unpack(record.value, None).items:
+                    offset, _, index = item.id.partition(".")
+                    found.setdefault(int(offset), set()).add(int(index))
+            start = record.offset + 1
+    return found
 
 
 def rows_of(store: Store) -> Iterable[Row]:

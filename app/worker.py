@@ -24,6 +24,7 @@ from app.engine import TOPIC, YIELD_EVENTS, Engine, Overloaded
 from app.folder import files
 from app.outbound import Outbound
 from app.reader import StoreReader
+from app.replay import put_back
 from app.retention import Retention
 from app.settings import Settings
 from app.steps import files as disk
@@ -74,6 +75,9 @@ class Worker:
         log.create(TOPIC, 1)
         store = state.open_state(settings.data, log)
         self.engine = engine = Engine(log, store, self.clock)
+        engine.runner.put_back = put_back(
+            log, engine.runner.applied + 1, log.durable_end(TOPIC, 0)
+        )
         self.reader = StoreReader(
             store, lambda error: self.broken("the state cannot be read", error)
         )

@@ -111,6 +111,10 @@ class Runner:
         self._tally: list[tuple[str, int]] = []
         self._stage = ""
         self.redriving = False
+        self.put_back: Mapping[int, set[int]] = {}
+        """By offset, which of a record's events a later redrive takes up. Those are set aside in
+        any case: else they would be applied twice over, and elsewhere, by a program that no longer
+        breaks on them."""
         self._batch: list[tuple[int, bytes]] = []
         self.get = self._overlay.get
         self.put = self._overlay.put
@@ -180,6 +184,8 @@ class Runner:
         self._batch.append((offset, value))  # not the items: what is decoded is soon let go of
         if self._overlay.careful:
             return self._take(offset, value, items)
+        if offset in self.put_back:
+            return self._carefully()
         try:
             return self._take(offset, value, items)
         except _STOPS:
@@ -253,6 +259,9 @@ class Runner:
     def _guarded(self, kind: Kind, item: Any, place: "Place", value: bytes, index: int) -> None:
         """Run an event; when it breaks a handler, undo what it did and keep it."""
         marks = len(self._ones), len(self._tally), len(self._effects)
+        if place.index in self.put_back.get(place.offset, ()) and not self.redriving:
+            self._set_aside(place, "", "taken up again later", value, index)
+            return
         try:
             for name in kind.stages:
                 self._run(self._stages[name], item)
@@ -260,18 +269,17 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001, whatever an event breaks, its neighbours go on
             _damage(error)
-            stage = self._stage
             self._overlay.undo()
             self._outs.clear()
             del self._ones[marks[0]:], self._tally[marks[1]:], self._effects[marks[2]:]
-            kept = self.codec.unpack(value, None).items[index]
-            self.put(
-                POISON,
-                f"{place.offset}.{place.index}".encode(),
-                Poison(place.offset, place.index, place.kind, self.at_ms, stage, _told(error),
-                       _encode(kept)),
-            )
-            self.count("set_aside")
+            self._set_aside(place, self._stage, _told(error), value, index)
+        self._overlay.keep()
+
+    def _set_aside(self, place: "Place", stage: str, why: str, value: bytes, index: int) -> None:
+        item = _encode(self.codec.unpack(value, None).items[index])
+        row = Poison(place.offset, place.index, place.kind, self.at_ms, stage, why, item)
+        self.put(POISON, f"{place.offset}.{place.index}".encode(), row)
+        self.count("set_aside")
         self._overlay.keep()
 
     def _redrive(self, poison_id: str) -> None:
@@ -339,7 +347,8 @@ _STOPS = (StateDamaged, MemoryError, OSError, AssertionError)
 
 
 def _damage(error: Exception) -> None:
-    if type(error) is Exception:  # what rocksdict raises when the store cannot be read
+    # What rocksdict raises when the store cannot be read.
+    if type(error) is Exception and str(error).startswith(("Corruption", "IO error")):
         raise StateDamaged(str(error)) from error
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from sortedcontainers import SortedDict
 
 from agents.profile_tables import HISTORY
-from agents.records import Define, Received
+from agents.records import Define
 from app.archive import Archiver, catch_up
 from app.engine import TOPIC, Engine
 from app.reader import StoreReader
@@ -127,10 +127,7 @@ class Life:
             self.unsent.append([accept(call, context) for call in calls])  # type: ignore[misc]
         batch = self.unsent[0]
         now_ms = self.clock.ms
-        await self.engine.accept(now_ms, [
-            Received(one.source, one.message_id, now_ms, one.timestamp_ms, one.body, one.data)
-            for one in batch
-        ])
+        await self.engine.accept(now_ms, batch)
         self.unsent.pop(0)
         self.answered += 1
         self.accepted += [one.message_id for one in batch]
