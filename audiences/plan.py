@@ -45,7 +45,8 @@ class Computation:
         self.rank = 0
         """Its place in the order of evaluation: what it reads comes before it."""
         self.version = ""
-        """A hash of what it computes (audiences M9)."""
+        """A hash of what it computes, and since when: one that was taken away and came back counts
+        its transitions anew, and its messages are others (audiences M9)."""
         self.audience: Audience | None = None
         self.computed: ComputedTrait | None = None
         self.opens_to = KNOWN
@@ -85,6 +86,9 @@ class Plan(Struct, frozen=True):
     since: dict[str, int]
     small: frozenset[bytes]
     """The leaves whose state may stand in the profile itself."""
+    closed: frozenset[str]
+    """The audiences that are not looked at for who may not enter: all that they ask of events
+    stands in the profile, where `identified` finds it."""
 
     def reading(self, traits: Iterable[str]) -> tuple[str, ...]:
         """Return the computations that read one of these custom traits."""
@@ -131,6 +135,11 @@ def compile_plan(
         eligible=known,
         since={key: since.get(key, 0) for key in computations},
         small=frozenset(id for id, leaf in compiler.leaves.items() if leaf.small),
+        closed=frozenset(
+            one.key for one in order
+            if one.audience is not None and one.opens_to == KNOWN
+            and all(compiler.leaves[id].small for id in one.leaves)
+        ),
     )
 
 
@@ -260,7 +269,7 @@ class _Compiler:
             leaf = Kept(id, match, kind, read, frequency, span)
         computation.leaf = self._keep(leaf)
         computation.leaves = tuple(self._own)
-        computation.version = _hash("trait", id).hex()
+        computation.version = _hash("trait", self._since.get(key, 0), id).hex()
         return computation
 
     # ---- audiences
@@ -272,8 +281,8 @@ class _Compiler:
         computation.test = self._condition(definition.where)
         computation.leaves = tuple(dict.fromkeys(self._own))
         computation.version = _hash(
-            "audience", msgspec.to_builtins(definition.where), definition.include_anonymous,
-            sorted(self._reads), *computation.leaves,
+            "audience", self._since.get(key, 0), msgspec.to_builtins(definition.where),
+            definition.include_anonymous, sorted(self._reads), *computation.leaves,
         ).hex()
         return computation
 
