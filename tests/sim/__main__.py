@@ -1,6 +1,7 @@
 """`python -m tests.sim SEED` runs a seed and prints its life; `--seeds N [--from M]` runs many."""
 
 import argparse
+import logging
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="run so many")
     parser.add_argument("--from", type=int, default=0, dest="first")
     options = parser.parse_args()
+    logging.getLogger("transport").setLevel(logging.CRITICAL)  # cut ends are what it is about
     if options.seeds is None:
         outcome = run(options.seed or 0, keep=True)
         print("\n".join(outcome.lines))

@@ -1,5 +1,6 @@
 """The whole worker simulated, seed by seed. One seed again: python -m tests.sim SEED"""
 
+import logging
 import time
 from collections import Counter
 
@@ -9,6 +10,12 @@ from tests.sim.run import run
 
 SEEDS = 2000
 BLOCKS = 20
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Cut ends and failing disks are what it is about."""
+    caplog.set_level(logging.CRITICAL, "transport")
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

@@ -8,7 +8,6 @@ fails, is drawn from the seed; two runs of a seed are the same to the byte.
 
 import contextlib
 import errno
-import logging
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterator
@@ -36,7 +35,6 @@ from tests.sim.workspace import DAY, EDITIONS, HOUR, MINUTE, WRITE_KEYS
 from tests.transport.simdisk import Fault, PowerLoss, SimFiles
 from transport.log import Log, NotDurable
 
-logging.getLogger("transport").setLevel(logging.CRITICAL)
 _encode = msgspec.json.Encoder().encode
 
 START_MS = 1_750_000_000_000
