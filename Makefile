@@ -31,7 +31,7 @@ check: $(VENV)/.ready
 	@$(BIN)/faust -A app check
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
