@@ -1,4 +1,4 @@
-"""A bug, for a worker that has this folder on its PYTHONPATH: events named `Broken` break a stage."""
+"""A bug, for workers with this folder on their PYTHONPATH: events named `Broken` break a stage."""
 
 from typing import Any
 
