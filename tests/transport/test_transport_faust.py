@@ -35,14 +35,14 @@ class Worker:
         path = self.folder / f"seen-{self.process.pid}"
         return path.read_text().split("\n")[:-1] if path.exists() else []
 
-    def wait(self, until: Callable[[], bool], seconds: float = 20) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, self.output.read_text()
             assert self.process.poll() is None, self.output.read_text()
             time.sleep(0.02)
 
-    def stop(self, sign: int = signal.SIGINT, seconds: float = 15) -> str:
+    def stop(self, sign: int = signal.SIGINT, seconds: float = 30) -> str:
         self.process.send_signal(sign)
         self.process.wait(seconds)
         return self.output.read_text()
@@ -133,7 +133,7 @@ def test_transport_what_an_agent_fails_on_is_not_committed_and_a_stop_does_not_h
     time.sleep(1)
     began = time.monotonic()
     worker.stop()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     committed = json.loads((tmp_path / "log/committed.json").read_text())
     assert committed["groups"]["eater"]["raw/0"] <= 500
 

@@ -136,7 +136,7 @@ async def test_transport_a_disk_that_fails_and_recovers_needs_no_restart(
         epoch = log.epoch
         with pytest.raises(NotDurable, match=os.strerror(code)):
             await log.flush()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert not log.healthy
         assert os.strerror(code) in (log.trouble or "")
         with pytest.raises(NotDurable):
