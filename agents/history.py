@@ -19,7 +19,9 @@ def events(state: State, profile: Profile) -> Iterator[Event]:
     return merge(*(_rows(state, id) for id in (profile.id, *profile.absorbed)), key=_order)
 
 
-def occurrences(state: State, profile: Profile, names: Iterable[str] | None = None) -> Iterator[Seen]:
+def occurrences(
+    state: State, profile: Profile, names: Iterable[str] | None = None
+) -> Iterator[Seen]:
     """Yield the events that conditions know by name, by timestamp; only some names, if given."""
     wanted = None if names is None else frozenset(names)
     for event in events(state, profile):

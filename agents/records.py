@@ -26,7 +26,7 @@ class Received(Struct, array_like=True, gc=False):
 
 
 class Result(Struct, frozen=True, array_like=True):
-    """What a destination answered to one job's attempt; acted on when it comes round (protocol 10)."""
+    """What a destination answered to a job's attempt; acted on when it comes round (protocol 10)."""
 
     job: bytes
     attempt: int
@@ -62,7 +62,7 @@ class Redrive(Struct, frozen=True, array_like=True):
     id: str
 
 
-# ---- between stages -------------------------------------------------------------------------------
+# ---- between stages ------------------------------------------------------------------------------
 class Claim(Struct, frozen=True):
     """intake -> identity: decide whose event this is."""
 

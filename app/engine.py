@@ -120,7 +120,8 @@ class Engine:
     async def results(self, results: list[Result]) -> None:
         """Log what destinations answered."""
         step("sent")
-        await self._append(pack("result", self.clock.now_ms(), results), self.clock.now_ms(), results)
+        now = self.clock.now_ms()
+        await self._append(pack("result", now, results), now, results)
         step("result.logged")
 
     async def define(self, definition: Define) -> None:
@@ -134,7 +135,7 @@ class Engine:
         now = self.clock.now_ms()
         await self._append(pack("redrive", now, [Redrive(poison_id)]), now, [Redrive(poison_id)])
 
-    # ---- applied -----------------------------------------------------------------------------------
+    # ---- applied ---------------------------------------------------------------------------------
     def apply(self, offset: int, value: bytes, items: list[Any] | None) -> int:
         """Apply a durable record. Return how many items it had."""
         count = self.runner.apply(offset, value, items)
@@ -181,7 +182,7 @@ class Engine:
     async def until_applied(self) -> None:
         """Return when all that is in the log now is applied and written."""
         end = self.log.end(TOPIC, 0)
-        while self.runner.applied + 1 < end or self._uncommitted:
+        while self.runner.applied + 1 < end or self._uncommitted:  # noqa: ASYNC110, rarely asked
             await asyncio.sleep(0.005)
 
     def _armed(self, written: Written) -> None:
@@ -200,7 +201,7 @@ class Engine:
             return self._rung_ms
         return 0
 
-    # ---- time and sweeps -----------------------------------------------------------------------------
+    # ---- time and sweeps -------------------------------------------------------------------------
     async def tend(self) -> None:
         """Log a tick whenever a timer is due, and a step of the sweep while there is one."""
         while True:
