@@ -26,7 +26,7 @@ class Received(Struct, array_like=True, gc=False):
 
 
 class Result(Struct, frozen=True, array_like=True):
-    """What a destination answered to a job's attempt; acted on when it comes round (protocol 10)."""
+    """What a destination answered to a job's attempt; acted on when it comes back (protocol 10)."""
 
     job: bytes
     attempt: int
