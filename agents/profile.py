@@ -22,7 +22,7 @@ from agents.profile_tables import (
     TIMERS,
 )
 from agents.records import AccountCall, Arrive, Continue, Define, Hand, MergeOut, Tick
-from audiences.evaluate import identified, observe, unreadable
+from audiences.evaluate import identified, observe, open_to, unreadable
 from events.event import Event, seen
 from profiles import traits
 from profiles.profile import Occurrence, Profile, history_key
@@ -44,8 +44,7 @@ def arrive(state: State, record: Arrive) -> None:
         if before.armed_ms and before.armed_ms < event.at_ms:
             before = fire(state, before, event.at_ms)
     if event.repeat_of_ms >= 0 and _kept(state, before, event):
-        # An old event, sent again after the dedup window: the history keeps one (identity 10, 18).
-        store(state, found, replace(before, updated_at_ms=event.at_ms))
+        _again(state, record, found, before)
         return
     state.put(
         HISTORY,
@@ -53,6 +52,10 @@ def arrive(state: State, record: Arrive) -> None:
         Occurrence(event.source, event.type, event.at_ms, event.received_at_ms, before.id,
                    record.used, record.demoted, event.body),
     )
+    plan = definitions.plan
+    occurred = seen(event)
+    conditions = Conditions(state, before)
+    touched = observe(plan, occurred, conditions) if occurred is not None else ()
     changed = traits.merge(before.traits, event) if event.type == "identify" else None
     links = before.links
     if record.account_id and record.account_id not in links:
@@ -65,21 +68,31 @@ def arrive(state: State, record: Arrive) -> None:
         ids=(*before.ids, *record.added) if record.added else before.ids,
         traits={**before.traits, **changed} if changed else before.traits,
         links=links,
+        leaves=conditions.small,
     )
-    plan = definitions.plan
-    occurred = seen(event)
-    conditions = Conditions(state, before)
-    touched = observe(plan, occurred, conditions) if occurred else ()
     if changed:
         touched += plan.reading(changed)
         if unread := unreadable(plan, changed):
             state.count("dates_unreadable", unread)
+    if touched:
+        touched = open_to(plan, profile, touched)
     if record.added:
         touched += identified(plan, before.ids, profile)
     if touched:
         profile = settle_person(state, profile, touched, event.at_ms, (), conditions)
     if occurred is not None and occurred.name in definitions.journeys.events:
         profile = offer(state, profile, before, occurred, event.at_ms)
+    store(state, found, profile)
+
+
+def _again(state: State, record: Arrive, found: Profile | None, before: Profile) -> None:
+    """Take an old event, sent again after the dedup window: the history keeps one (identity 10,
+    18). Under other identity settings it may bring identifiers that it did not bring before."""
+    at_ms = record.event.at_ms
+    profile = replace(before, updated_at_ms=at_ms, ids=(*before.ids, *record.added))
+    touched = identified(state.definitions.plan, before.ids, profile) if record.added else ()
+    if touched:
+        profile = settle_person(state, profile, touched, at_ms)
     store(state, found, profile)
 
 

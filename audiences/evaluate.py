@@ -232,7 +232,19 @@ def identified(plan: Plan, before: Iterable[ExternalId], profile: Profile) -> tu
     prompted = (*sorted(profile.flips), *sorted(profile.memberships))
     if new == NOBODY:
         return prompted
+    prompted += plan.reading(sorted(profile.traits))
+    for id in sorted(profile.leaves):
+        if id in plan.leaves:
+            prompted += plan.leaves[id].readers
     return (*(plan.unprompted_anonymous if new == ANONYMOUS else plan.unprompted), *prompted)
+
+
+def open_to(plan: Plan, profile: Profile, touched: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the computations worth looking at: for who is not known, no closed audience (B1)."""
+    if standing(plan, profile.ids) == KNOWN:
+        return touched
+    closed = plan.closed
+    return tuple([key for key in touched if key not in closed])
 
 
 def unreadable(plan: Plan, traits: Mapping[str, Trait]) -> int:

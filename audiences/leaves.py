@@ -74,7 +74,7 @@ class Leaf:
         self.readers: tuple[str, ...] = ()
 
     def record(self, states: States, seen: Seen, now_ms: int) -> bool:
-        """Let an event in that `match` takes; return whether it changed anything."""
+        """Let an event in that `match` takes; return whether what asks must be looked at again."""
         state = states.get(self.id)
         after = self.add(state, seen, now_ms)
         if after is state:
@@ -122,6 +122,15 @@ class Tally(Leaf):
         times = state or 0
         return times + 1 if times < self._bounds.enough else times
 
+    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
+        """Let an event in; one more time that is as asked as before changes no answer."""
+        times = states.get(self.id) or 0
+        bounds = self._bounds
+        if times >= bounds.enough:
+            return False
+        states.put(self.id, times + 1)
+        return bounds.hold(times) is not bounds.hold(times + 1)
+
     def unite(self, _key: bytes, one: int, other: int) -> int:
         """Add, up to what tells something."""
         return min(one + other, self._bounds.enough)
@@ -158,6 +167,23 @@ class Newest(Leaf):
         if len(state) >= enough and instant <= state[-1]:
             return state
         return tuple(nlargest(enough, (*state, instant)))
+
+    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
+        """Let an event in. While "at least n" holds, one more only puts off its end: the flip that
+        is noted comes too early then, and what asks is looked at again when it does (E3)."""
+        state = states.get(self.id)
+        after = self.add(state, seen, now_ms)
+        if after is state:
+            return False
+        states.put(self.id, after)
+        low = self._bounds.low
+        if self._bounds.high is not None or low == 0:
+            return True
+        if len(after) < low:
+            return False
+        fresh_ms = now_ms - self._length_ms
+        held = state is not None and len(state) >= low and state[low - 1] > fresh_ms
+        return held is not bool(after[low - 1] > fresh_ms)
 
     def unite(self, _key: bytes, one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
         """Return the newest of both."""

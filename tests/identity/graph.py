@@ -77,7 +77,7 @@ class Graph:
                 dedup_window_ms=DAY,
                 receivers=lambda event: (),
                 filtered=lambda event: (),
-                destinations=SimpleNamespace(receivers=lambda event: ()),
+                destinations=SimpleNamespace(receivers=lambda event: (), by_source={}),
             ),
             at_ms=START - SECOND,
         )
