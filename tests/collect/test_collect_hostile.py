@@ -254,7 +254,7 @@ async def test_collect_s5_http_oddities_are_refused_and_say_nothing(api, name, c
     assert b"smuggled" not in back
     statuses = [int(part[:3]) for part in back.split(b"HTTP/1.1 ")[1:]]
     assert all(400 <= status < 500 for status in statuses), back
-    for word in (b"aiohttp", b"Traceback", b"/work", b".py", b"Python"):
+    for word in (b"aiohttp", b"Traceback", b"site-packages", b".py", b"Python"):
         assert word not in back
     assert "Traceback" not in caplog.text
     assert not api.intake.appends

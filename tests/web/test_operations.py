@@ -137,5 +137,5 @@ async def test_operations_no_answer_names_versions_or_paths(platform, call):
     for path in ("/", "/health", "/metrics", "/v1/nothing", "/v1/spaces/default/audiences/x"):
         _, headers, told = await call(path, headers={})
         text = f"{told} {dict(headers)}"
-        assert not re.search(r"aiohttp|Python/|Traceback|/work|\.py", text)
+        assert not re.search(r"aiohttp|Python/|Traceback|site-packages|\.py", text)
         assert TOKEN not in text
