@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.web.ingest import ROUTES
 from destinations.catalogue import CATALOGUE
 from journeys.catalogue import KINDS as STEPS
 from profiles.computed.catalogue import KINDS as COMPUTED
@@ -171,3 +172,8 @@ def test_house_decisions_that_the_code_names_exist():
     for path in ROOT.glob("[a-z]*/**/*.py"):
         for number in re.findall(r"decision (\d{4})", path.read_text()):
             assert number in kept, f"{path.relative_to(ROOT)} names decision {number}"
+
+
+def test_house_the_docs_name_every_route_of_the_tracking_api():
+    text = (ROOT / "docs/http.md").read_text()
+    assert [path for path in ROUTES if f"`{path}`" not in text] == []
