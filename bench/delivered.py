@@ -55,7 +55,7 @@ async def compare(folder: Path, warm: int, events: int, rounds: int) -> Row:
     folder.mkdir(parents=True)  # noqa: ASYNC240, nothing else runs yet
     port = free_port()
     at = f"http://127.0.0.1:{port}/"
-    write(folder / "workspace", at)
+    write(folder / "workspace", at)  # and the folder itself
     with Served([sys.executable, "-m", "bench.load", "sink", str(port)], folder / "sink.out",
                 port) as sink:
         await sink.ready("/")

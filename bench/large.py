@@ -71,6 +71,16 @@ class Large:
     async def worker(self) -> Worker:
         """Return a worker that serves, the folder filled."""
         if self._worker is None:
+            self._worker = Worker(self.data, await self.workspace())
+            await self._worker.up()
+            if not self._filled:
+                self.filled_per_s = await fill(self._worker, range(self.people))
+                self._filled = True
+        return self._worker
+
+    async def workspace(self) -> Path:
+        """Return the folder of the definitions, their webhook listening."""
+        if not self.sink.address:
             await self.sink.start()
             write(self.config, self.sink.address)
             (self.config / "short.yaml").write_text(
@@ -78,26 +88,25 @@ class Large:
                 "    where: {performed: {event: Ping Sent, at_least: 1, within: 5s}}\n"
                 "    destinations: [{to: sink, send: [track]}]\n"
             )
-            self._worker = Worker(self.data, self.config)
-            await self._worker.up()
-            if not self._filled:
-                self.filled_per_s = await fill(self._worker, range(self.people))
-                self._filled = True
-        return self._worker
+        return self.config
 
     async def folder(self) -> Path:
         """Return the data folder, filled, and no worker on it."""
         if not self._filled:
             await self.worker()
-        await self.stop()
+        self.stop()
         return self.data
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Stop the worker, in order."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
-            await self.sink.stop()
+
+    async def close(self) -> None:
+        """Stop all."""
+        self.stop()
+        await self.sink.stop()
 
 
 async def fill(worker: Worker, people: Iterable[int]) -> float:

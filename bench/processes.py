@@ -17,6 +17,7 @@ import aiohttp
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "bench"  # noqa: S105, of a worker on loopback that lives for a minute
+STUCK_S = 30
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -159,10 +160,18 @@ class Worker(Served):
 
     async def settled(self, every_s: float = 0.03) -> int:
         """Return the webhook messages made so far, when every call that was posted is applied,
-        every message has arrived, and each answer is logged. Raises Died.
+        every message has arrived, and each answer is logged.
+
+        Raises Died, and TimeoutError when nothing moves any more.
         """
+        before: dict[str, float] = {}
+        moved = time.perf_counter()
         while True:
             numbers = await self.numbers()
+            if numbers != before:
+                before, moved = numbers, time.perf_counter()
+            elif time.perf_counter() > moved + STUCK_S:
+                raise TimeoutError(f"nothing moves; {self.sent} calls were sent: {numbers}")
             logged = numbers["watersmeet_logged_total"] - self._logged_before
             refused = sum(
                 value for name, value in numbers.items() if name.startswith("watersmeet_refused_")
@@ -173,6 +182,9 @@ class Worker(Served):
                 assert logged + refused == self.sent, numbers
                 assert numbers["watersmeet_set_aside"] == 0, "an event broke a stage"
                 return int(made)
+            failed = [name for name in ("jobs_retrying", "jobs_discarded", "jobs_expired")
+                      if _counted(numbers, name)]
+            assert not failed, f"the sink was not reached: {failed}"
             self.check()
             await asyncio.sleep(every_s)
 
