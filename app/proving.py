@@ -44,7 +44,8 @@ def _applied(data: Path, folder: Path) -> int:
 
 
 def _die_along() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):
+        pass
     os._exit(3)
 
 

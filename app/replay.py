@@ -60,19 +60,22 @@ def replay(store: Store, log: Records, upto: int | None = None,
     return runner
 
 
-def put_back(log: Records, start: int, end: int) -> dict[int, set[int]]:
-    """Return which events of which records are taken up again by a redrive in the log's rest.
+def put_back(log: Records, start: int, end: int) -> dict[int, dict[int, int]]:
+    """Return the events that are taken up again in the log's rest: by offset and index, the offset
+    of the last redrive.
 
     They broke a stage where they stand. A program that was mended since must pass them over there
     all the same, or a replay would give another state (`runtime.fused.Runner.put_back`).
     """
-    found: dict[int, set[int]] = {}
+    found: dict[int, dict[int, int]] = {}
     while start < end:
         for record in log.read(TOPIC, 0, start, 1000, 4 << 20):
+            if record.offset >= end:
+                return found
             if record.value.startswith(_REDRIVE):
                 for item in _CODEC.unpack(record.value, None).items:
                     offset, _, index = item.id.partition(".")
-                    found.setdefault(int(offset), set()).add(int(index))
+                    found.setdefault(int(offset), {})[int(index)] = record.offset
             start = record.offset + 1
     return found
 

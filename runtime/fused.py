@@ -111,10 +111,10 @@ class Runner:
         self._tally: list[tuple[str, int]] = []
         self._stage = ""
         self.redriving = False
-        self.put_back: Mapping[int, set[int]] = {}
-        """By offset, which of a record's events a later redrive takes up. Those are set aside in
-        any case: else they would be applied twice over, and elsewhere, by a program that no longer
-        breaks on them."""
+        self.put_back: Mapping[int, Mapping[int, int]] = {}
+        """By offset and index, the events that a redrive takes up later in the log, and where the
+        last one does. Before that they are set aside in any case: a program that no longer breaks
+        on them would apply them in another place than the one that did."""
         self._batch: list[tuple[int, bytes]] = []
         self.get = self._overlay.get
         self.put = self._overlay.put
@@ -259,7 +259,7 @@ class Runner:
     def _guarded(self, kind: Kind, item: Any, place: "Place", value: bytes, index: int) -> None:
         """Run an event; when it breaks a handler, undo what it did and keep it."""
         marks = len(self._ones), len(self._tally), len(self._effects)
-        if place.index in self.put_back.get(place.offset, ()) and not self.redriving:
+        if self.position < self.put_back.get(place.offset, {}).get(place.index, -1):
             self._set_aside(place, "", "taken up again later", value, index)
             return
         try:

@@ -219,12 +219,13 @@ class Worker:
             query = f"?limit=100&next={following}" if page["cursor"]["has_more"] else ""
         return events
 
-    def settled(self, seconds: float = 30) -> None:
-        """Return when all that is logged is applied, and nothing waits to be delivered or tried."""
+    def settled(self, seconds: float = 30, *, delivered: bool = True) -> None:
+        """Return when all that is logged is applied, and with ``delivered`` nothing waits to be
+        delivered."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             numbers = self.metrics()
-            if numbers["watersmeet_in_flight"] == 0 and not waiting(numbers):
+            if numbers["watersmeet_in_flight"] == 0 and not (delivered and waiting(numbers)):
                 return
             time.sleep(0.1)
         raise AssertionError(f"not settled after {seconds} s: {numbers}")
