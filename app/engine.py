@@ -22,7 +22,7 @@ from app.kinds import KINDS
 from app.steps import step
 from events.calls import Accepted
 from runtime.envelope import pack
-from runtime.fused import Runner, Written
+from runtime.fused import POISON, Runner, Written
 from tables.store import Store, after
 from transport.log import Log, NotDurable
 
@@ -72,6 +72,8 @@ class Engine:
         self._waiting_bytes = 0
         self._appended: dict[int, tuple[int, int]] = {}
         self._tick_at = self._continue_at = -1
+        self._redriven: dict[str, int] = {}
+        """Set-aside event -> the record that takes it up again."""
         self._rung_ms = 0
 
     # ---- in --------------------------------------------------------------------------------------
@@ -131,8 +133,15 @@ class Engine:
         step("define.logged")
 
     async def redrive(self, poison_id: str) -> None:
-        """Take up a set-aside event again."""
+        """Take up a set-aside event again; nothing while a try is on its way, or when one succeeded.
+
+        A replay takes the last try in the log for the one that did (`app.replay.put_back`).
+        """
+        waits = self._redriven.get(poison_id, -1) > self.runner.applied
+        if waits or self.runner.get(POISON, poison_id.encode()) is None:
+            return
         now = self.clock.now_ms()
+        self._redriven[poison_id] = self.log.end(TOPIC, 0)
         await self._append(pack("redrive", now, [Redrive(poison_id)]), now, [Redrive(poison_id)])
 
     # ---- applied ---------------------------------------------------------------------------------
