@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
+from agents.history import kept
 from agents.profile_tables import HISTORY, PROFILES
 from agents.records import AccountCall
-from events.event import Event
 from profiles import traits
 from profiles.profile import ExternalId, Occurrence, Profile, history_key
 from runtime.stage import State
@@ -22,7 +22,7 @@ def account_call(state: State, call: AccountCall) -> None:
             call.account_id, "accounts", event.at_ms, event.at_ms, event.message_id,
             event.source, event.message_id, event.source, ids=(own,),
         )
-    elif event.repeat_of_ms >= 0 and _kept(state, account.id, event):
+    elif event.repeat_of_ms >= 0 and kept(state, account, event):
         # Sent again after the dedup window: the history keeps one, as that of a person does.
         state.put(PROFILES, key, replace(account, updated_at_ms=event.at_ms))
         return
@@ -44,8 +44,3 @@ def account_call(state: State, call: AccountCall) -> None:
         Occurrence(event.source, event.type, event.at_ms, event.received_at_ms, call.account_id,
                    (("group_id", call.group_id),), (), event.body),
     )
-
-
-def _kept(state: State, account_id: str, event: Event) -> bool:
-    key = history_key(account_id, event.repeat_of_ms, event.message_id)
-    return state.get(HISTORY, key) is not None

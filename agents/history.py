@@ -8,7 +8,7 @@ import msgspec
 
 from agents.profile_tables import HISTORY
 from events.event import Event, Seen, seen
-from profiles.profile import Occurrence, Profile
+from profiles.profile import Occurrence, Profile, history_key
 from runtime.stage import State
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -17,6 +17,18 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 def events(state: State, profile: Profile) -> Iterator[Event]:
     """Yield all that the person has done, by timestamp. Costs a row an event."""
     return merge(*(_rows(state, id) for id in (profile.id, *profile.absorbed)), key=_order)
+
+
+def kept(state: State, profile: Profile, event: Event) -> bool:
+    """Return whether an event that was sent again stands in the profile's history already.
+
+    Under the timestamp of the first occurrence, or, when that was another person's, its own.
+    """
+    return any(
+        state.get(HISTORY, history_key(id, stamp_ms, event.message_id)) is not None
+        for id in (profile.id, *profile.absorbed)
+        for stamp_ms in (event.repeat_of_ms, event.timestamp_ms)
+    )
 
 
 def occurrences(

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from agents.accounts import account_call
 from agents.catching_up import begin_sweep, step, up_to_date
+from agents.history import kept
 from agents.merging import hand_over, take_over
 from agents.person import Conditions, fire, offer, settle_person, store
 from agents.profile_tables import (
@@ -23,7 +24,7 @@ from agents.profile_tables import (
 )
 from agents.records import AccountCall, Arrive, Continue, Define, Hand, MergeOut, Tick
 from audiences.evaluate import identified, observe, open_to, unreadable
-from events.event import Event, seen
+from events.event import seen
 from profiles import traits
 from profiles.profile import Occurrence, Profile, history_key
 from runtime.stage import Stage, State
@@ -43,7 +44,7 @@ def arrive(state: State, record: Arrive) -> None:
             before = up_to_date(state, before)
         if before.armed_ms and before.armed_ms < event.at_ms:
             before = fire(state, before, event.at_ms)
-    if event.repeat_of_ms >= 0 and _kept(state, before, event):
+    if event.repeat_of_ms >= 0 and kept(state, before, event):
         _again(state, record, found, before)
         return
     state.put(
@@ -102,13 +103,6 @@ def _born(state: State, record: Arrive) -> Profile:
     return Profile(
         record.profile_id, "users", event.at_ms, event.at_ms, event.message_id, event.source,
         event.message_id, event.source, definitions=state.definitions.number,
-    )
-
-
-def _kept(state: State, profile: Profile, event: Event) -> bool:
-    return any(
-        state.get(HISTORY, history_key(id, event.repeat_of_ms, event.message_id)) is not None
-        for id in (profile.id, *profile.absorbed)
     )
 
 
