@@ -20,7 +20,7 @@ class Call:
     """Whether it carries a timestamp."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """An SDK on a device: sends calls in batches, in order, and repeats what was not answered."""
 

@@ -18,7 +18,7 @@ import msgspec
 from xxhash import xxh3_128
 
 from agents.delivery import JOBS
-from agents.records import Arrive, Received
+from agents.records import Arrive, Received, Tick
 from app import engine as engine_room
 from app.engine import TOPIC, Engine
 from app.reader import StoreReader
@@ -26,6 +26,7 @@ from app.state import _check, digest, replay
 from events.calls import Refused, accept, request_context
 from events.timestamps import iso
 from events.wire import decode_call
+from runtime.envelope import pack
 from runtime.fused import POISON, Written
 from runtime.stage import Stage
 from tests.sim.people import Call, Client, histories
@@ -753,7 +754,8 @@ class World:
         )
 
     def settle(self) -> None:
-        """Faults stop; everything has to come to rest."""
+        """Faults stop; everything has to come to rest. The last record is a tick."""
+        last_tick = -1
         if not self.down and self.odds.crash and self.rng.random() < 0.5:
             self.die(self.odds.power > 0 and self.rng.random() < self.odds.power)
         self.calm = True
@@ -788,8 +790,14 @@ class World:
             self._start("beat", self.engine.beat())
             if self.log.end(TOPIC, 0) > end:
                 continue
-            if not self._rest():
+            if self._rest():
+                continue
+            if last_tick == end - 1:
                 return
+            now_ms = self.clock.ms
+            work = self.engine._append(pack("tick", now_ms, [Tick()]), now_ms, [Tick()])
+            self._start("tick", work)
+            last_tick = end
         raise Broken(f"it does not come to rest: {self.choices()}")
 
     def _rest(self) -> bool:
