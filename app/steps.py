@@ -24,7 +24,6 @@ STEPS = (
     "define.logged",
     "tick.logged",
     "archive.block",     # lines are in the archive
-    "state.persisted",   # the state's rows are on disk
     "state.aside",       # what could not be read is renamed
     "base.copied",       # a copy of the state, not verified
     "base.verified",

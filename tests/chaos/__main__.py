@@ -10,6 +10,7 @@ may be lost, done twice or out of order.
 import argparse
 import asyncio
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from tests.chaos.kills import Kills, plan
 
 ROUNDS = 60
 PART = 30
-"""So many kills on one data folder, then a fresh one."""
+"""So many kills on one data folder, then a fresh one. Every third folder has a log that forgets."""
 LIVES = 200
 
 
@@ -58,15 +59,15 @@ def kill(seed: int, rounds: int, keep: bool) -> list[str]:
     faults: list[str] = []
     totals: dict[str, int] = {}
     places: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="watersmeet-chaos-", delete=not keep) \
-            if sys.version_info >= (3, 12) else tempfile.TemporaryDirectory(
-                prefix="watersmeet-chaos-") as folder:
+    folder = tempfile.mkdtemp(prefix="watersmeet-chaos-")
+    try:
         for first in range(0, rounds, PART):
-            own = seed + first
-            kills = Kills(Path(folder) / str(own), own, say=_say)
-            again = f"python -m tests.chaos --seed {own} --rounds {min(PART, rounds - first)}"
+            own, part = seed + first, min(PART, rounds - first)
+            forgets = own // PART % 3 == 1
+            kills = Kills(Path(folder) / str(own), own, forgets=forgets, say=_say)
+            again = f"python -m tests.chaos --seed {own} --rounds {part}"
             try:
-                verdict = kills.run(plan(own, min(PART, rounds - first)))
+                verdict = kills.run(plan(own, part, forgets=forgets))
             except Exception as error:  # noqa: BLE001, whatever breaks is a finding
                 faults.append(f"{type(error).__name__}: {error} ({again})")
                 verdict = kills.verdict
@@ -80,8 +81,13 @@ def kill(seed: int, rounds: int, keep: bool) -> list[str]:
                 ("messages", verdict.messages), ("repeated", verdict.repeated),
             ):
                 totals[name] = totals.get(name, 0) + count
-            if faults:
+            if faults and keep:
                 break
+    finally:
+        if keep:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder)
     _say("")
     print(f"killed {sum(places.values())} times in {time.monotonic() - began:.0f} s:")
     for place in sorted(places):

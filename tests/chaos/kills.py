@@ -16,7 +16,7 @@ from tests.chaos.sink import Sink
 from tests.chaos.verdict import Verdict, folder_of, judge_running, judge_stopped
 from transport import control
 
-SPEED = 30
+SPEED = 60
 """The platform's clock runs so many times as fast as ours: windows and retries end in seconds."""
 
 BUSY = (
@@ -30,15 +30,22 @@ STOPS = ("stop.listening", "stop.archived", "covered.rename", "stop.closed")
 REBUILDS = ("rebuild.removed", "rebuild.copied", "rebuild.replayed")
 FIRST = ("header.write", "header.rename", "header.sync_dir", "segment.create", "covered.rename")
 """Where the first start on a new folder is cut off."""
+CUTS = ("retention.covered", "retention.cut", "segment.unlink", "segment.sync_dir")
+"""Where a log that forgets is cut off."""
 OTHERS = ("define.logged", "state.aside", "start", "random")
 
 Plan = Sequence[str]
 
 
-def plan(seed: int, rounds: int) -> Plan:
-    """Return where so many kills strike: every kind of place in turn, a third at random moments."""
+def plan(seed: int, rounds: int, *, forgets: bool = False) -> Plan:
+    """Return where so many kills strike: every kind of place in turn, a third at random moments.
+
+    ``forgets``: on a log that forgets what bases stand for.
+    """
     rng = random.Random(seed)
     named = [*BUSY, *SELDOM, *BASES, *STOPS, *REBUILDS, *OTHERS]
+    if forgets:
+        named = [*CUTS, *CUTS, *BASES, "state.aside", "rebuild.copied", "random", "applied"]
     places = [rng.choice(FIRST), "random"]
     while len(places) < rounds:
         rng.shuffle(named)
@@ -51,12 +58,14 @@ class Kills:
     """One data folder, on which a worker is killed again and again."""
 
     def __init__(
-        self, folder: Path, seed: int, *, size: int = 8, say: Callable[[str], None]
+        self, folder: Path, seed: int, *, size: int = 8, forgets: bool = False,
+        say: Callable[[str], None],
     ) -> None:
         self.folder = folder_of(folder)
         self.rng = random.Random(seed)
         self.seed = seed
         self.size = size
+        self.forgets = forgets
         self.say = say
         self.killed: Counter[str] = Counter()
         self.verdict = Verdict()
@@ -76,7 +85,7 @@ class Kills:
         config = write_config(self.folder / "config", sink.url)
         self.worker = worker = Worker(
             self.folder / "data", config, WATERSMEET_CLOCK=str(self.folder / "clock"),
-            WATERSMEET_LOG_BYTES="0",
+            WATERSMEET_LOG_BYTES="500000" if self.forgets else "0",
         )
         senders = [
             Sender(worker.port, key, customers(self.seed * 10 + n, self.size), self.seed * 10 + n)
@@ -101,6 +110,8 @@ class Kills:
             self._at(place, self.rng.choice((1, 2, 3, 10, 30)), 8)
         elif place in (*SELDOM, *FIRST):
             self._at(place, 1, 12)
+        elif place in CUTS:
+            self._at(place, 1, 20)
         elif place in BASES:
             self._at(place, 1, 20, self._base)
         elif place in STOPS:
@@ -141,7 +152,7 @@ class Kills:
             self._dead(f"random, not at {place}")
 
     def _base(self) -> None:
-        with contextlib.suppress(control.NoWorker, control.CommandRefused, OSError):
+        with contextlib.suppress(control.NoWorker, OSError):
             control.call(socket_of(self.worker.data), "base", {}, 60)
 
     def _stop(self) -> None:
@@ -206,7 +217,7 @@ class Kills:
         verdict.demand(code == 0, f"it stopped with {code}")
         printed = worker.printed()
         verdict.demand("Traceback" not in printed, f"it printed a traceback, see {worker.output}")
-        judge_stopped(verdict, worker, accepted, sdk.given_up)
+        judge_stopped(verdict, worker, accepted, sdk.given_up, forgets=self.forgets)
 
 
 def _waits(seconds: float) -> Iterator[None]:

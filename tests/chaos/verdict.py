@@ -183,10 +183,10 @@ def _told_to(
 # ---- once the worker has stopped -----------------------------------------------------------------
 def judge_stopped(
     verdict: Verdict, worker: Worker, accepted: list[str], maybe: Iterable[str] = (),
-    *, replay: bool = True,
+    *, forgets: bool = False,
 ) -> None:
     """Judge the folder: the tables, the archive, and the digest against an undisturbed replay of a
-    copy of the log (``replay``: the log is all there)."""
+    copy of the log, from its first record; ``forgets``: from the oldest base."""
     wanted, perhaps = set(accepted), set(maybe)
     store = RocksStore(worker.data / "state", read_only=True)
     try:
@@ -201,20 +201,24 @@ def judge_stopped(
             archived.update(json.loads(line)["messageId"] for line in lines)
     _same(verdict, "the archive", archived, wanted, perhaps)
     verdict.digest = worker.digest()
-    if replay:
-        for seed in ("1", "2"):
-            found_digest = replayed(worker, PYTHONHASHSEED=seed)
-            verdict.demand(found_digest == verdict.digest,
-                           f"digest {verdict.digest}, an undisturbed run gives {found_digest}")
+    for seed in ("1", "2"):
+        found_digest = replayed(worker, bases=forgets, PYTHONHASHSEED=seed)
+        verdict.demand(found_digest == verdict.digest,
+                       f"digest {verdict.digest}, an undisturbed run gives {found_digest}")
+    first = min(worker.data.glob("log/topics/raw/0/*.seg"))
+    verdict.demand(not forgets or int(first.stem) > 0, "the log has forgotten nothing")
 
 
-def replayed(worker: Worker, **env: str) -> str:
-    """Return the digest of a replay over a copy of the log, from its first record."""
+def replayed(worker: Worker, *, bases: bool = False, **env: str) -> str:
+    """Return the digest of a replay over a copy of the log, from its first record or from the
+    oldest base."""
     copy = worker.data.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     shutil.copytree(worker.data / "log", copy / "log")
     (copy / "log" / "lock").unlink()
+    if bases:
+        shutil.copytree(worker.data / "bases", copy / "bases")
     found = worker.told("rebuild", WATERSMEET_DATA=str(copy), **env).strip()
     shutil.rmtree(copy)
     return found
