@@ -16,7 +16,7 @@ from transport.log import Log
 
 def test_chaos_a_few_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path):
     places = ("header.rename", "log.synced", "committed", "sent", "base.noted", "random")
-    run = kills.Kills(tmp_path / "chaos", 7, size=4, say=lambda _: None)
+    run = kills.Kills(tmp_path / "chaos", 7, size=4, sdk=False, say=lambda _: None)
     verdict = run.run(places)
     assert verdict.faults == []
     assert sum(run.killed.values()) == len(places)
