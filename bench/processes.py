@@ -17,6 +17,7 @@ import aiohttp
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "bench"  # noqa: S105, of a worker on loopback that lives for a minute
+AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}
 STUCK_S = 30
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -106,9 +107,8 @@ class Served(Child):
 
     async def get(self, path: str) -> bytes:
         """Return the answer's body. Raises aiohttp.ClientError."""
-        auth = aiohttp.BasicAuth(TOKEN, "")
         async with (
-            aiohttp.ClientSession(auth=auth, raise_for_status=True) as session,
+            aiohttp.ClientSession(headers=AUTHORISED, raise_for_status=True) as session,
             session.get(self.address + path) as answer,
         ):
             return await answer.read()

@@ -105,7 +105,7 @@ def draw(rows: Sequence[Row], about: dict[str, Any], path: Path) -> None:
     last.set_xlabel("part of what the goal allows (left of the line: met)")
     for at, row in enumerate(judged):
         last.text(spent[at], at, f" {_figure(row.ratio)} ({row.goal}) ", va="center", fontsize=8,
-                  ha="left")
+                  ha="left", bbox={"color": "white", "pad": 0.5})
     last.set_xlim(min([*spent, 0.1]) / 1.5, max([*spent, 1]) * 4)
     figure.suptitle(f"{about['processor']}, {about['cores']} cores, {about['at'][:10]}"
                     + (", small sizes" if about["quick"] else ""), fontsize=9)
