@@ -173,7 +173,7 @@ def _accounts(reader: StoreReader, oracle: Oracle) -> None:
         same(sorted(events), sorted(account["events"]), f"history of account {group}")
 
 
-# ---- messages -------------------------------------------------------------------------------------
+# ---- messages ------------------------------------------------------------------------------------
 class Job:
     def __init__(self, number: int, destination: str, queue: str, message_id: str, body: bytes):
         self.number, self.destination, self.queue = number, destination, queue

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from tests.sim.checks import check
-from tests.sim.world import Broken, Crash, Outcome, World, test_stages
+from tests.sim.stages import sim_stages
+from tests.sim.world import Broken, Crash, Outcome, World
 
 LONG_EVERY = 200
 """One seed in so many has a long history."""
@@ -16,7 +17,7 @@ Plant = Callable[[], AbstractContextManager[None]]
 
 def run(seed: int, plant: Plant | None = None, *, keep: bool = False) -> Outcome:
     """Return what became of a seed; ``plant`` puts a bug in, ``keep`` keeps the trace's lines."""
-    with test_stages(), plant() if plant else contextlib.nullcontext():
+    with plant() if plant else contextlib.nullcontext(), sim_stages():
         world = World(seed, long=seed % LONG_EVERY == LONG_EVERY - 1, keep=keep)
         failure = ""
         try:

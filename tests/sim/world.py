@@ -6,11 +6,10 @@ last batches at a crash, a clock, destinations. Which of the possible steps come
 fails, is drawn from the seed; two runs of a seed are the same to the byte.
 """
 
-import contextlib
 import errno
 import random
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,7 @@ import msgspec
 from xxhash import xxh3_128
 
 from agents.delivery import JOBS
-from agents.records import Arrive, Received, Tick
-from app import engine as engine_room
+from agents.records import Received, Tick
 from app.engine import TOPIC, Engine
 from app.reader import StoreReader
 from app.state import _check, digest, replay
@@ -28,17 +26,17 @@ from events.timestamps import iso
 from events.wire import decode_call
 from runtime.envelope import pack
 from runtime.fused import POISON, Written
-from runtime.stage import Stage
+from tests.sim.odds import JUMPS, WAIT_ODDS, WAITS, odds_of
 from tests.sim.people import Call, Client, histories
+from tests.sim.ports import START_MS, SimClock, SimLog, Ticket
 from tests.sim.sink import SimOutbound, Sink
 from tests.sim.store import LaggingStore
-from tests.sim.workspace import DAY, EDITIONS, HOUR, MINUTE, WRITE_KEYS
+from tests.sim.workspace import DAY, EDITIONS, WRITE_KEYS
 from tests.transport.simdisk import Fault, PowerLoss, SimFiles
-from transport.log import Log, NotDurable
+from transport.log import NotDurable
 
 _encode = msgspec.json.Encoder().encode
 
-START_MS = 1_750_000_000_000
 LOG = "/data/log"
 
 
@@ -48,163 +46,6 @@ class Crash(BaseException):
 
 class Broken(AssertionError):
     """A promise is broken; the text says which."""
-
-
-# ---- the worker's ports -------------------------------------------------------------------------
-class Ticket:
-    """A request that waits for its sync."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.error: str | None = None
-
-    def __await__(self) -> Iterator["Ticket"]:
-        while not self.done:
-            yield self
-
-
-class SimLog(Log):
-    """The log, whose rounds are started by the simulator: many requests, one sync."""
-
-    world: "World"
-
-    def append(self, *args: Any, **kwargs: Any) -> int:
-        self.world.point("before append")
-        offset = super().append(*args, **kwargs)
-        self.world.point("after append")
-        return offset
-
-    async def flush(self, epoch: int | None = None) -> None:
-        if self.trouble is not None or (epoch is not None and epoch != self.epoch):
-            raise NotDurable(self.trouble or "the disk failed since this was appended")
-        if self._dirty:
-            ticket = Ticket()
-            self.world.tickets.append(ticket)
-            await ticket
-            if ticket.error is not None:
-                raise NotDurable(ticket.error)
-
-    def sync(self) -> None:
-        """One round: everything that waits becomes durable, or is told that it is not."""
-        tickets, self.world.tickets = self.world.tickets, []
-        error = None
-        try:
-            self.flush_inline()
-        except NotDurable as why:
-            error = str(why)
-        for ticket in tickets:
-            ticket.done, ticket.error = True, error
-
-
-class SimClock:
-    """The machine's clock, which may be set."""
-
-    scripted = False
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def now_ms(self) -> int:
-        return self.ms
-
-
-# ---- poison -------------------------------------------------------------------------------------
-def poisonous(stage: Stage) -> Stage:
-    """Return the stage `profile` with the bug that poison events meet; a second try is fine."""
-    arrive = stage.handlers[Arrive]
-    conditions = stage.tables[3]
-    assert conditions.name == "conditions"
-
-    def handle(state: Any, record: Arrive) -> None:
-        arrive(state, record)
-        if record.event.name in ("Poison", "Poison Row") and not state.redriving:
-            state.count("poison:left behind")
-            state.out("delivery", "left", None) if record.event.name == "Poison Gift" else None
-            if record.event.name == "Poison":
-                raise ValueError("poison")
-            state.put(conditions, b"left behind", 1 << 70)
-
-    return Stage(stage.name, {**stage.handlers, Arrive: handle}, stage.tables)
-
-
-STAGES = tuple(
-    poisonous(stage) if stage.name == "profile" else stage for stage in engine_room.STAGES
-)
-
-
-@contextlib.contextmanager
-def test_stages() -> Iterator[None]:
-    """Run the engine with the poisonous stage."""
-    before = engine_room.STAGES
-    engine_room.STAGES = STAGES  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        engine_room.STAGES = before  # type: ignore[misc]
-
-
-# ---- what a seed draws --------------------------------------------------------------------------
-@dataclass
-class Odds:
-    """What a seed is like. A quiet one has no faults, another one kind only, a storm all."""
-
-    weights: dict[str, float]
-    calls: int
-    crash: float = 0.0
-    power: float = 0.0
-    disk: float = 0.0
-    lost_answer: float = 0.0
-    repeat: float = 0.0
-    mood: str = "fine"
-    repeat_results: float = 0.0
-    jumps: bool = False
-    editions: bool = False
-    bases: bool = False
-    segment_bytes: int = 1 << 20
-    commit_every: int = 1
-
-
-def odds_of(rng: random.Random, long: bool) -> Odds:
-    calls = rng.choice((4, 8, 15, 25, 40, 60)) if not long else rng.choice((250, 500))
-    weights = {
-        "send": 4.0, "sync": 3.0, "answer": 6.0, "apply": 8.0, "commit": 3.0, "persist": 0.3,
-        "beat": 1.5, "launch": 2.0, "land": 2.0, "report": 1.0, "wait": 1.5,
-    }  # fmt: skip
-    # A slow part is what lets the holes open that an even schedule hardly ever meets.
-    for _ in range(rng.choice((0, 1, 1, 2))):
-        weights[rng.choice(sorted(weights))] *= rng.choice((0.1, 0.3, 5.0))
-    odds = Odds(weights, calls)
-    odds.commit_every = rng.choice((1, 1, 3, 20))
-    odds.mood = rng.choice(("fine", "fine", "shaky", "strict", "dead"))
-    kinds = ["crash", "power", "disk", "network", "results", "jumps", "editions", "bases"]
-    kind = rng.choice(("quiet", "one", "one", "storm"))
-    chosen = {"quiet": [], "one": [rng.choice(kinds)], "storm": kinds}[kind]
-    if "crash" in chosen:
-        odds.crash = rng.choice((0.002, 0.01, 0.04))
-        odds.power = rng.choice((0.0, 0.5))
-    if "power" in chosen:
-        odds.crash = max(odds.crash, rng.choice((0.002, 0.01, 0.03)))
-        odds.power = rng.choice((0.5, 1.0))
-    if "disk" in chosen:
-        odds.disk = rng.choice((0.01, 0.05))
-    if "network" in chosen:
-        odds.lost_answer = rng.choice((0.1, 0.4))
-        odds.repeat = rng.choice((0.0, 0.1))
-    if "results" in chosen:
-        odds.repeat_results = rng.choice((0.1, 0.5))
-        odds.mood = rng.choice(("shaky", "strict", "dead"))
-    odds.jumps = "jumps" in chosen and rng.random() < 0.5
-    odds.editions = "editions" in chosen
-    odds.bases = "bases" in chosen
-    if rng.random() < 0.4:
-        odds.segment_bytes = rng.choice((1500, 4000, 20_000))
-    return odds
-
-
-WAITS = (0, 1, 20, 200, 1000, 10_000, MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 6 * HOUR, DAY,
-         2 * DAY, 7 * DAY, 7 * DAY + 1)  # fmt: skip
-WAIT_ODDS = (20, 30, 30, 20, 12, 6, 5, 4, 3, 3, 2, 2, 1, 1, 1)
-JUMPS = (-5 * MINUTE, 5 * MINUTE, -DAY, DAY, -10 * 365 * DAY, 10 * 365 * DAY)
 
 
 @dataclass
@@ -561,7 +402,7 @@ class World:
         if self.old and self.odds.repeat:
             found["repeat"] = self.odds.repeat * 4
         if self.odds.crash:
-            found["kill"] = self.odds.crash * 5
+            found["kill"] = self.odds.crash * 2.5
         if self.odds.power:
             found["lose power"] = self.odds.crash * 5
         if self.odds.disk:
