@@ -311,6 +311,14 @@ class Consumer(base.Consumer):
         offset = self._done.get(tp)
         return super()._new_offset(tp) if offset is None else offset
 
+    async def _commit_offsets(self, *args: Any, **kwargs: Any) -> bool:
+        """Commit, unless what agents sent is not durable: a disk that fails is no end of the app."""
+        try:
+            return await super()._commit_offsets(*args, **kwargs)
+        except NotDurable as error:
+            self.log.warning("offsets not committed: %s", error)
+            return False
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Write down what is done: a hint, so when the disk does not take it nothing is lost."""
         try:

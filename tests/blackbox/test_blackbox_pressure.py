@@ -1,5 +1,6 @@
 """More than it can do, and worse than it expects: a real worker under a flood, and fuzzed."""
 
+import errno
 import http.client
 import json
 import os
@@ -7,11 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.blackbox.conftest import APP, SERVER, WEB
-from tests.blackbox.process import TOKEN, Worker, basic
+from tests.blackbox.process import ROOT, TOKEN, Worker, basic
 
 
 def test_engine_a_flood_is_refused_with_429_and_what_was_taken_is_applied(make):
@@ -53,6 +55,45 @@ def test_engine_a_flood_is_refused_with_429_and_what_was_taken_is_applied(make):
     worker.settled(120, delivered=False)
     assert worker.metrics()["watersmeet_applied_total"] == sum(accepted)
     worker.kill()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_engine_a_disk_that_fails_refuses_loses_nothing_and_heals_without_a_restart(
+    make, tmp_path, code
+):
+    flag = tmp_path / "fails"
+    disk = ROOT / "tests" / "blackbox" / "disk"
+    worker = make(DISK_FAILS=str(flag), PYTHONPATH=f"{disk}:{ROOT}").start()
+    process = worker.process.pid
+    sent = 0
+    for _ in range(2):
+        call = {"userId": "dan", "event": "Seen"}
+        assert worker.send(WEB, "/v1/track", call) == 200
+        sent += 1
+        worker.settled(delivered=False)
+        flag.write_text(str(code))
+        began = time.monotonic()
+        status, headers, body = worker.ask("POST", "/v1/track", call, WEB)
+        assert (status, time.monotonic() - began < 1) == (503, True), body
+        assert int(headers["retry-after"]) >= 1
+        status, told = worker.health()
+        assert status == 503
+        assert any("the log cannot be written" in reason for reason in told["reasons"])
+        assert len(worker.history("user_id:dan")) == sent
+        time.sleep(3)  # for Faust's own commit
+        assert worker.alive
+        flag.unlink()
+        until = time.monotonic() + 5
+        while worker.send(WEB, "/v1/track", call) != 200:
+            assert time.monotonic() < until, "it does not heal"
+            time.sleep(0.1)
+        sent += 1
+        worker.settled(delivered=False)
+        assert len(worker.history("user_id:dan")) == sent
+    assert worker.process.pid == process
+    assert "Traceback" not in worker.printed()
+    assert worker.stop() == 0
+    assert worker.digest() == worker.told("rebuild").strip()
 
 
 def memory_bytes(worker: Worker) -> int:
