@@ -133,7 +133,7 @@ class Engine:
         step("define.logged")
 
     async def redrive(self, poison_id: str) -> None:
-        """Take up a set-aside event again; nothing while a try is on its way, or when one succeeded.
+        """Take up a set-aside event again; nothing while a try is on its way or when one succeeded.
 
         A replay takes the last try in the log for the one that did (`app.replay.put_back`).
         """

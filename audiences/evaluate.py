@@ -5,8 +5,8 @@
 changed. Results are always recomputed from state, never toggled (audiences E3).
 """
 
-from collections.abc import Collection, Iterable, Mapping
 from bisect import insort
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -172,7 +172,7 @@ class _Pass(View):
         verdict = computation.test(self)
         if self.standing >= computation.opens_to:
             inside = verdict > 0
-            if verdict != NEVER and verdict != -NEVER or key in self.flips:
+            if (verdict != NEVER and verdict != -NEVER) or key in self.flips:
                 self._flip(key, abs(verdict))
         else:
             inside = False

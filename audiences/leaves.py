@@ -18,7 +18,6 @@ from profiles.computed.catalogue import KINDS
 from profiles.computed.kind import Kind
 from profiles.windows import Window, overlap
 
-
 SMALL = 32
 """Numbers that a leaf may remember and still stand in the profile."""
 
@@ -122,7 +121,7 @@ class Tally(Leaf):
         times = state or 0
         return times + 1 if times < self._bounds.enough else times
 
-    def record(self, states: States, seen: Seen, now_ms: int) -> bool:
+    def record(self, states: States, _seen: Seen, _now_ms: int) -> bool:
         """Let an event in; one more time that is as asked as before changes no answer."""
         times = states.get(self.id) or 0
         bounds = self._bounds

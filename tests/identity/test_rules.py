@@ -341,7 +341,7 @@ def test_identity_s6_links_of_the_merged_follow_to_the_survivor():
     space.track(u="u1", a="a2")
     direct = space.track(a="a1")
     assert direct.profile == space.of("u1")
-    assert [type(record).__name__ for record in direct.records] == ["Received", "Event", "Arrive"]
+    assert [type(record).__name__ for record in direct.records] == ["Received", "Kept", "Arrive"]
 
 
 def test_identity_s6_a_demoted_combination_is_decided_anew_each_time():
