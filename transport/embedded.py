@@ -312,7 +312,7 @@ class Consumer(base.Consumer):
         return super()._new_offset(tp) if offset is None else offset
 
     async def _commit_offsets(self, *args: Any, **kwargs: Any) -> bool:
-        """Commit, unless what agents sent is not durable: a disk that fails is no end of the app."""
+        """Commit, unless what agents sent is not durable: a failing disk does not end the app."""
         try:
             return await super()._commit_offsets(*args, **kwargs)
         except NotDurable as error:
