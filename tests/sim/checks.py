@@ -178,6 +178,7 @@ class Job:
     def __init__(self, number: int, destination: str, queue: str, message_id: str, body: bytes):
         self.number, self.destination, self.queue = number, destination, queue
         self.message_id, self.body = message_id, body
+        self.attempts = 0
         self.before: list[int] = []
         """Numbers of the jobs that the same person had waiting, or behind her, by then."""
 
@@ -208,6 +209,7 @@ class Jobs:
         last = self.all[-1].number if self.all else 0
         for number in sorted(found):
             if number <= last:
+                self.all[number - 1].attempts = found[number][1].attempts
                 continue
             key, row = found[number]
             destination, rest = key[:-9].decode().split("\0", 1)
@@ -279,6 +281,8 @@ def _delivered(world: World, reader: StoreReader, jobs: Jobs) -> None:
     waiting = {job_number(key) for key, _ in reader.scan(JOBS)}
     enabled = world.engine.runner.definitions.destinations
     for job in jobs.all:
+        if job.attempts > world.sink.attempts[job.number]:
+            raise Broken(f"job {job.number} counts {job.attempts} attempts, there were fewer")
         ended = job.number in final or job.number in jobs.dead
         parked = job.number in waiting and not enabled[job.destination].enabled
         if not ended and not parked:

@@ -2,11 +2,11 @@
 
 import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from tests.sim.checks import check
-from tests.sim.stages import sim_stages
+from tests.sim.stages import forget, sim_stages
 from tests.sim.world import Broken, Crash, Outcome, World
 
 LONG_EVERY = 200
@@ -15,9 +15,20 @@ LONG_EVERY = 200
 Plant = Callable[[], AbstractContextManager[None]]
 
 
+@contextlib.contextmanager
+def _planted(plant: Plant | None) -> Iterator[None]:
+    if plant is None:
+        yield
+        return
+    with plant():
+        forget()
+        yield
+    forget()
+
+
 def run(seed: int, plant: Plant | None = None, *, keep: bool = False) -> Outcome:
     """Return what became of a seed; ``plant`` puts a bug in, ``keep`` keeps the trace's lines."""
-    with plant() if plant else contextlib.nullcontext(), sim_stages():
+    with _planted(plant), sim_stages():
         world = World(seed, long=seed % LONG_EVERY == LONG_EVERY - 1, keep=keep)
         failure = ""
         try:

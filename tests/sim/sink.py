@@ -5,11 +5,10 @@ answered, or arrive and never be answered; what came back is logged as a result,
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from agents.delivery import HOLDS, job_number
 from agents.records import Result
@@ -49,7 +48,8 @@ class Sink:
     """What all destinations ever got. It outlives the worker."""
 
     received: list[Received] = field(default_factory=list)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    attempts: Counter[int] = field(default_factory=Counter)
+    """Job number -> how often it was on its way, whether it arrived or not."""
 
 
 class SimOutbound:
@@ -121,6 +121,7 @@ class SimOutbound:
         self._held[key] = max(self._held[key], asked_ms)
         line = self._lines[key]
         for entry in entries:
+            self._sink.attempts[job_number(entry.key)] += 1
             if arrived:
                 self._sink.received.append(Received(
                     key, job_number(entry.key), entry.row.message_id, entry.row.body, final
@@ -141,7 +142,3 @@ class SimOutbound:
                 due = 0 if line.ready or line.next_ms is None else line.next_ms
                 found.append(max(self._held[key], due))
         return min(found, default=None)
-
-
-def decoded(body: bytes) -> dict[str, Any]:
-    return msgspec.json.decode(body)  # type: ignore[no-any-return]

@@ -71,6 +71,12 @@ def _identity(identity: Any) -> Any:
     return _settings[key]
 
 
+def forget() -> None:
+    """Compile everything anew from now on: what compiles it is another."""
+    for kept in (_parsed, _plans, _journeys, _settings):
+        kept.clear()
+
+
 @contextlib.contextmanager
 def put(*patches: tuple[Any, str, Any]) -> Iterator[None]:
     """Put other values in place of attributes for a while."""
