@@ -90,7 +90,10 @@ class Worker:
     def start(self, **env: str) -> "Worker":
         """Start it, and return when it serves."""
         self.launch(**env)
-        assert self.ready(START_SECONDS), f"the worker did not start:\n{self.printed()}"
+        assert self.ready(START_SECONDS), (
+            f"the worker did not start: exit code {self.process and self.process.poll()}, "
+            f"health {self.health()}:\n{self.printed()[-3000:]}"
+        )
         return self
 
     def ready(self, seconds: float) -> bool:

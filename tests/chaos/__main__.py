@@ -69,7 +69,7 @@ def kill(seed: int, rounds: int, keep: bool) -> list[str]:
             try:
                 verdict = kills.run(plan(own, part, forgets=forgets))
             except Exception as error:  # noqa: BLE001, whatever breaks is a finding
-                faults.append(f"{type(error).__name__}: {error} ({again})")
+                faults.append(f"{again}: at {kills.place}: {type(error).__name__}: {error}")
                 verdict = kills.verdict
             faults += [f"{fault} ({again})" for fault in verdict.faults]
             for place, count in kills.killed.items():

@@ -70,6 +70,8 @@ class Kills:
         """Whether an unmodified SDK sends too; it may rest for a minute after failures."""
         self.say = say
         self.killed: Counter[str] = Counter()
+        self.place = ""
+        """Where it was to be killed last."""
         self.verdict = Verdict()
         self.sent = self.repeats = self.refused = 0
 
@@ -110,6 +112,7 @@ class Kills:
     # ---- one kill --------------------------------------------------------------------------------
     def _strike(self, place: str) -> None:
         """Start a worker and kill it at a place."""
+        self.place = place
         if place in BUSY:
             self._at(place, self.rng.choice((1, 2, 3, 10, 30)), 8)
         elif place in (*SELDOM, *FIRST):
