@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from events.timestamps import corrected, iso, parse, stored, within
+from events.timestamps import MAX_MS, MIN_MS, corrected, iso, parse, stored, within
 
 KINDS: Final = {kind: kind for kind in ("identify", "track", "page", "screen", "group", "alias")}
 CHANNELS: Final = frozenset(("server", "browser", "mobile"))
@@ -232,7 +232,11 @@ def _times(call: dict[str, Any], request: RequestContext) -> int:
     else:
         original_ms = received_at_ms
         call["originalTimestamp"] = request.received_at
-    timestamp_ms = within(corrected(received_at_ms, sent_at_ms, original_ms))
+    timestamp_ms = original_ms
+    if sent_at_ms is not None:
+        timestamp_ms = corrected(received_at_ms, sent_at_ms, original_ms)
+    if not MIN_MS <= timestamp_ms <= MAX_MS:
+        timestamp_ms = within(timestamp_ms)
     call["timestamp"] = iso(timestamp_ms)
     call["receivedAt"] = request.received_at
     return timestamp_ms

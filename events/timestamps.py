@@ -5,7 +5,6 @@ Stored instants are ISO-8601 in UTC with milliseconds and `Z`, and years of four
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)
@@ -33,6 +32,36 @@ def parse(value: object) -> int | None:
     """
     if type(value) is not str:
         return None
+    # what most SDKs write: events of one second share all but its thousandths
+    thousandths = _THOUSANDTHS.get(value[19:])
+    if thousandths is not None:
+        second = _SECONDS.get(value[:19])
+        if second is not None:
+            return second + thousandths
+    return _parse_and_keep(value)
+
+
+_ENDINGS = tuple(f".{rest:03d}Z" for rest in range(1_000))
+_THOUSANDTHS = {ending: rest for rest, ending in enumerate(_ENDINGS)}
+
+
+_SECONDS: dict[str, int] = {}
+"""Instants met of late, without their thousandths: they need not be read again."""
+_TEXTS: dict[int, str] = {}
+"""Seconds since 1970 written of late, without thousandths."""
+_KEPT = 8_192
+
+
+def _parse_and_keep(value: str) -> int | None:
+    ms = _parse(value)
+    if ms is not None and value[10:11] == "T" and value[19:] in _THOUSANDTHS:
+        if len(_SECONDS) >= _KEPT:
+            _SECONDS.clear()
+        _SECONDS[value[:19]] = ms - _THOUSANDTHS[value[19:]]
+    return ms
+
+
+def _parse(value: str) -> int | None:
     # the library also reads 2026010509 and any character for the T: such is no instant for us
     if value[4:5] != "-" or (value[10:11] != "T" and value[10:11] not in _BETWEEN):
         return _parse_slowly(value)
@@ -66,10 +95,13 @@ def _parse_slowly(value: str) -> int | None:
     return ms
 
 
-@lru_cache(maxsize=8192)
 def _second(second: int) -> str:
     # strftime("%Y") does not pad years below 1000 everywhere, isoformat does
-    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+    text = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+    if len(_TEXTS) >= _KEPT:
+        _TEXTS.clear()
+    _TEXTS[second] = text
+    return text
 
 
 def iso(ms: int) -> str:
@@ -77,8 +109,8 @@ def iso(ms: int) -> str:
 
     ``ms`` must lie within years 1 to 9999 (`MIN_MS`, `MAX_MS`).
     """
-    second, rest = divmod(ms, 1_000)
-    return f"{_second(second)}.{rest:03d}Z"
+    second = ms // 1_000
+    return (_TEXTS.get(second) or _second(second)) + _ENDINGS[ms % 1_000]
 
 
 def stored(text: str, ms: int) -> str:
