@@ -14,7 +14,7 @@ processor time.
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,21 @@ class Side:
             assert definitions is not None, problems
             body = normal_form(definitions)
             define = Define(body, digest(body), VERSION)
-            self._apply(pack("define", _now_ms(), [define]), [define])
+            self._apply(pack("define", now_ms(), [define]), [define])
             self.runner.commit()
 
-    def take(self, calls: Sequence[dict[str, Any]], measure: bool) -> None:
-        """Run the calls through all stages, what they cause included."""
+    def take(self, calls: Sequence[dict[str, Any]], measure: bool,
+             watch: Callable[[bool], None] = lambda _on: None) -> None:
+        """Run the calls through all stages, what they cause included.
+
+        ``watch`` is told when the stages begin, and when they have ended.
+        """
         from app.engine import COMMIT_EVENTS
         from runtime.envelope import pack
 
         envelopes = list(self._envelopes(calls))
         runner = self.runner
+        watch(True)
         wall, cpu = time.perf_counter(), time.thread_time()
         waiting = 0
         for value, items in envelopes:
@@ -97,10 +102,11 @@ class Side:
                 results = self._answered(runner.commit())
                 waiting = 0
                 if results:
-                    waiting += self._apply(pack("result", _now_ms(), results), results)
+                    waiting += self._apply(pack("result", now_ms(), results), results)
         while results := self._answered(runner.commit()):
-            self._apply(pack("result", _now_ms(), results), results)
+            self._apply(pack("result", now_ms(), results), results)
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        watch(False)
         if measure:
             self.told.wall.append(wall / len(calls) * 1e6)
             self.told.cpu.append(cpu / len(calls) * 1e6)
@@ -126,10 +132,10 @@ class Side:
 
         sources = self.runner.definitions.sources
         known = sources.by_write_key[WRITE_KEY]
-        now_ms = _now_ms()
+        at_ms = now_ms()
         context = request_context(
             type=None, project_id=known.key, channel=known.channel, client_side=known.client_side,
-            received_at_ms=now_ms, new_message_id=lambda: "", ip="127.0.0.1",
+            received_at_ms=at_ms, new_message_id=lambda: "", ip="127.0.0.1",
         )
         left = iter(calls)
         while group := list(islice(left, ENVELOPE)):
@@ -140,16 +146,17 @@ class Side:
                 one = accept(call, context)
                 assert isinstance(one, Accepted), one
                 items.append(
-                    Received(one.source, one.message_id, now_ms, one.timestamp_ms, one.body)
+                    Received(one.source, one.message_id, at_ms, one.timestamp_ms, one.body)
                 )
                 decoded.append(one.data)
-            value = pack("event", now_ms, items)
+            value = pack("event", at_ms, items)
             for item, data in zip(items, decoded, strict=True):
                 item.data = data
             yield value, items
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the present instant."""
     return time.time_ns() // 1_000_000
 
 
@@ -186,7 +193,7 @@ def audiences(folder: Path, count: int) -> list[Side]:
         sides.append(Side(str(number), folder / str(number), folder / f"{number}-workspace"))
     as_the_worker()
     warm = count // 3
-    start_ms = _now_ms() - (count + warm) * GAP_MS
+    start_ms = now_ms() - (count + warm) * GAP_MS
     taking_turns(sides, events(301, 100_000, count + warm, start_ms), warm)
     return sides
 
