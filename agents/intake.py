@@ -75,7 +75,7 @@ def receive(state: State, record: Received) -> None:
 
     settings = definitions.identity
     ids = candidates(data, kind, settings)
-    rid = routing_id(data, ids)
+    rid = ids[0] if len(ids) == 1 else routing_id(data, ids)
     if source in definitions.destinations.by_source:
         _deliver(state, event, rid)
 
@@ -107,7 +107,7 @@ def _settle(
     """Forward an event whose ids are all confirmed on one profile, claim the ids of any other."""
     state.count("applied")
     account = account_of(event.data, event.type)
-    links = state.get(LINKS, _key(rid))
+    links = state.get(LINKS, f"{rid[0]}\0{rid[1]}".encode())
     if (
         links is not None
         and links.settings == settings.hash

@@ -65,7 +65,7 @@ def observe(plan: Plan, seen: Seen, states: States) -> tuple[str, ...]:
     if group is None:
         return ()
     touched: tuple[str, ...] = ()
-    for leaf in asked(group, seen):
+    for leaf in asked(group, seen) if group.pinned else group.always:
         if leaf.match.takes(seen) and leaf.record(states, seen, seen.at_ms):
             touched += leaf.readers
     return touched

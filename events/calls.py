@@ -172,9 +172,14 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
         return _USER_ID
     if anonymous_id is not None and (type(anonymous_id) is not str or not anonymous_id):
         return _ANONYMOUS_ID
-    refused = _OWN_FIELDS[kind](call, context)
-    if refused is not None:
-        return refused
+    own = get("properties")
+    if not (
+        kind == "track" and type(own) is dict and len(own) <= MAX_PROPERTIES
+        and type(get("event")) is str and call["event"] != CONSENT_EVENT
+    ):  # the usual track is as it must be
+        refused = _OWN_FIELDS[kind](call, context)
+        if refused is not None:
+            return refused
 
     message_id = get("messageId")
     if type(message_id) is not str or not message_id:

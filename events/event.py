@@ -75,12 +75,20 @@ class Seen(Struct, frozen=True):
 
 def seen(event: Event) -> Seen | None:
     """Return the event as conditions see it; None when it has no name (identify, group, alias)."""
-    name = event.name
-    if name is None:
-        return None
-    data = event.data
+    # Event.name and Event.effective_ms, written out: this runs for every event.
+    kind, data = event.type, event.data
     properties = data.get("properties") or {}
-    if event.type != "track" and data.get("name") is not None:
-        properties = {**properties, f"{event.type}_name": data["name"]}
-    return Seen(name, event.effective_ms, event.at_ms, event.message_id, event.source, properties,
+    if kind == "track":
+        name = data["event"]
+    elif kind == "page" or kind == "screen":
+        name = "Page Viewed" if kind == "page" else "Screen Viewed"
+        own = data.get("name")
+        if own is not None:
+            properties = {**properties, f"{kind}_name": own}
+    else:
+        return None
+    timestamp_ms = event.timestamp_ms
+    if timestamp_ms > event.received_at_ms + FUTURE_MS:
+        timestamp_ms = event.received_at_ms
+    return Seen(name, timestamp_ms, event.at_ms, event.message_id, event.source, properties,
                 data.get("context") or {})
