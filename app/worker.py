@@ -62,6 +62,7 @@ class Worker:
         self._runner: web.AppRunner | None = None
         self._control: control.Server | None = None
         self._opened = False
+        self._stopping = False
 
     # ---- start -----------------------------------------------------------------------------------
     def open(self) -> None:
@@ -127,10 +128,10 @@ class Worker:
         """Catch up, take the definitions in force, then listen."""
         self._tend(self.archiver.run())
         self._tend(self.engine.pace())
-        await self._listen()
-        await self._caught_up()
-        await self._define()
-        await self._caught_up()
+        for do in (self._listen, self._caught_up, self._define, self._caught_up):
+            await do()
+            if self._stopping:
+                return
         self.engine.commit()
         await self.outbound.start()
         self._tend(self.engine.tend())
@@ -146,7 +147,7 @@ class Worker:
         self._greet()
 
     async def _caught_up(self) -> None:
-        while not self.engine.caught_up:  # noqa: ASYNC110, a start waits once, commits are many
+        while not (self.engine.caught_up or self._stopping):  # noqa: ASYNC110, a start waits once, commits are many
             await asyncio.sleep(0.01)
 
     def _tend(self, work: Coroutine[Any, Any, None]) -> None:
@@ -261,6 +262,7 @@ class Worker:
     async def stop_listening(self) -> None:
         """Take nothing more from outside; log what destinations answered."""
         self.ready = False
+        self._stopping = True  # also when a start is not through
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

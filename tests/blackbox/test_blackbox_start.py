@@ -1,7 +1,9 @@
 """How a worker starts, and what it refuses to start with."""
 
+import signal
 import socket
 import stat
+import time
 
 import pytest
 
@@ -75,6 +77,19 @@ def test_engine_health_is_503_with_the_reason_until_it_serves(make):
             break
     assert seen <= {0, 503, 200}
     assert 200 in seen
+    worker.kill()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_engine_one_that_is_stopped_while_it_starts_ends_in_order(make, sign):
+    worker = make()
+    worker.launch()
+    while worker.alive and worker.health()[0] == 0:
+        time.sleep(0.001)
+    worker.process.send_signal(sign)
+    assert worker.died(10)
+    assert "Traceback" not in worker.printed()
+    worker.start()
     worker.kill()
 
 
