@@ -10,7 +10,7 @@ from agents.identity import ACCOUNTS, OWNERS, REDIRECTS
 from agents.profile_tables import HISTORY, MEMBERS, PROFILES
 from app.engine import TOPIC, runner_over
 from app.reader import StoreReader
-from app.state import digest, replay
+from app.replay import digest, replay
 from profiles.profile import Profile
 from runtime.fused import POISON, SETTLED
 from tests.sim.oracle import Oracle, Person
@@ -170,7 +170,8 @@ def _accounts(reader: StoreReader, oracle: Oracle) -> None:
         same(people, wanted, f"people of account {group}")
         rows = reader.scan(HISTORY, profile.id.encode() + b"\0")
         events = [key[len(profile.id) + 9 :].decode() for key, _ in rows]
-        same(sorted(events), sorted(account["events"]), f"history of account {group}")
+        wanted = sorted(event.mid for event in account["events"])
+        same(sorted(events), wanted, f"history of account {group}")
 
 
 # ---- messages ------------------------------------------------------------------------------------

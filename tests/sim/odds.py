@@ -1,7 +1,8 @@
 """What a seed is like: how much happens, what fails and how often, who is slow."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 from tests.sim.workspace import DAY, HOUR, MINUTE
 
@@ -22,8 +23,15 @@ class Odds:
     jumps: bool = False
     editions: bool = False
     bases: bool = False
+    damage: float = 0.0
     segment_bytes: int = 1 << 20
     commit_every: int = 1
+
+    def calm(self, names: Iterable[str]) -> None:
+        """Take kinds of trouble out, by the name of the field."""
+        for field in fields(self):
+            if field.name in names:
+                setattr(self, field.name, field.default)
 
 
 def odds_of(rng: random.Random, long: bool) -> Odds:
@@ -38,7 +46,8 @@ def odds_of(rng: random.Random, long: bool) -> Odds:
     odds = Odds(weights, calls)
     odds.commit_every = rng.choice((1, 1, 3, 20))
     odds.mood = rng.choice(("fine", "fine", "shaky", "strict", "dead"))
-    kinds = ["crash", "power", "disk", "network", "results", "jumps", "editions", "bases"]
+    kinds = ["crash", "power", "disk", "network", "results", "jumps", "editions", "bases",
+             "damage"]  # fmt: skip
     kind = rng.choice(("quiet", "one", "one", "storm"))
     chosen = {"quiet": [], "one": [rng.choice(kinds)], "storm": kinds}[kind]
     if "crash" in chosen:
@@ -58,6 +67,9 @@ def odds_of(rng: random.Random, long: bool) -> Odds:
     odds.jumps = "jumps" in chosen and rng.random() < 0.5
     odds.editions = "editions" in chosen
     odds.bases = "bases" in chosen
+    if "damage" in chosen:
+        odds.crash = max(odds.crash, 0.01)
+        odds.damage = 0.2
     if rng.random() < 0.4:
         odds.segment_bytes = rng.choice((1500, 4000, 20_000))
     return odds

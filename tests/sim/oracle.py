@@ -281,14 +281,14 @@ class Oracle:
         if known and group not in self.accounts:
             self.accounts[group] = {
                 "id": self.new_id("acc_", event.mid, ("group_id", group)),
-                "traits": {}, "people": set(), "events": {}, "called": False,
+                "traits": {}, "people": set(), "events": [], "called": False,
             }  # fmt: skip
         self.arrive(person, event, new, group if known else "", repeat_of)
         if known and event.type == "group":
             account = self.accounts[group]
             account["called"] = True
-            if event.mid not in account["events"]:
-                account["events"][event.mid] = event
+            if not kept(account["events"], event, repeat_of):
+                account["events"].append(event)
                 account["people"].add(person.id)
                 newest(account["traits"], event)
 
@@ -317,9 +317,7 @@ class Oracle:
         repeat_of: int | None,
     ) -> None:  # fmt: skip
         self.advance(person, self.at)
-        if repeat_of is not None and any(
-            one.mid == event.mid and one.stamp in (event.stamp, repeat_of) for one in person.events
-        ):
+        if kept(person.events, event, repeat_of):
             person.ids += [(*id, self.at) for id in new]
             if new:
                 self.look(person, self.at)
@@ -515,6 +513,13 @@ class Oracle:
                    for source in sorted({call[1] for call in calls})},
             }  # fmt: skip
         return found
+
+
+def kept(events: list[Event], event: Event, repeat_of: int | None) -> bool:
+    """Whether a history holds an event that is sent again, after the window, already."""
+    return repeat_of is not None and any(
+        one.mid == event.mid and one.stamp in (event.stamp, repeat_of) for one in events
+    )
 
 
 def tracked(calls: list[tuple[int, str, str, str]]) -> dict[str, int]:

@@ -1,13 +1,14 @@
 """`run(seed)`: one simulated life of a worker, and whether every promise was kept."""
 
 import contextlib
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from tests.sim.checks import check
 from tests.sim.stages import forget, sim_stages
-from tests.sim.world import Broken, Crash, Outcome, World
+from tests.sim.world import NOTHING_LESS, Broken, Crash, Less, Outcome, World
 
 LONG_EVERY = 200
 """One seed in so many has a long history."""
@@ -26,10 +27,13 @@ def _planted(plant: Plant | None) -> Iterator[None]:
     forget()
 
 
-def run(seed: int, plant: Plant | None = None, *, keep: bool = False) -> Outcome:
-    """Return what became of a seed; ``plant`` puts a bug in, ``keep`` keeps the trace's lines."""
+def run(
+    seed: int, plant: Plant | None = None, *, keep: bool = False, less: Less = NOTHING_LESS
+) -> Outcome:
+    """Return what became of a seed; ``plant`` puts a bug in, ``keep`` keeps the trace's lines,
+    ``less`` takes something out."""
     with _planted(plant), sim_stages():
-        world = World(seed, long=seed % LONG_EVERY == LONG_EVERY - 1, keep=keep)
+        world = World(seed, long=seed % LONG_EVERY == LONG_EVERY - 1, keep=keep, less=less)
         failure = ""
         try:
             limit = 60 + 25 * world.odds.calls
@@ -46,5 +50,17 @@ def run(seed: int, plant: Plant | None = None, *, keep: bool = False) -> Outcome
                 failure += "\n" + traceback.format_exc()
         return Outcome(
             seed, world.trace.hexdigest(), failure, world.steps, world.odds.calls, world.counts,
-            world.lines,
+            world.lines, world.journal,
         )
+
+
+def short(seed: int) -> Outcome:
+    """Return what became of a seed without its log, which nobody looks at."""
+    outcome = run(seed)
+    outcome.journal = []
+    return outcome
+
+
+def quiet() -> None:
+    """Cut ends and failing disks are what it is about: nobody wants to read of them."""
+    logging.getLogger("transport").setLevel(logging.CRITICAL)

@@ -20,7 +20,8 @@ from agents.delivery import JOBS
 from agents.records import Received, Tick
 from app.engine import TOPIC, Engine
 from app.reader import StoreReader
-from app.state import _check, digest, replay
+from app.replay import digest, put_back, replay
+from app.state import _check
 from events.calls import Refused, accept, request_context
 from events.timestamps import iso
 from events.wire import decode_call
@@ -46,6 +47,19 @@ class Crash(BaseException):
 
 class Broken(AssertionError):
     """A promise is broken; the text says which."""
+
+
+@dataclass(frozen=True)
+class Less:
+    """What is taken out of a seed's run, to make it shorter."""
+
+    faults: frozenset[str] = frozenset()
+    """Fields of `Odds` that are as if nothing failed."""
+    calls: frozenset[int] = frozenset()
+    """Calls that are not made, by number."""
+
+
+NOTHING_LESS = Less()
 
 
 @dataclass
@@ -89,16 +103,23 @@ class Outcome:
     events: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
+    journal: list[bytes] = field(default_factory=list)
+    """The records of the log."""
 
 
 class World:
     """Everything there is in one run. `run` below is the entry."""
 
-    def __init__(self, seed: int, *, long: bool = False, keep: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, long: bool = False, keep: bool = False, less: Less = NOTHING_LESS
+    ) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.odds = odds_of(rng, long)
         self.clients = histories(rng, self.odds.calls)
+        self.odds.calm(less.faults)
+        for client in self.clients:
+            client.calls = [call for call in client.calls if call.number not in less.calls]
         self.files = SimFiles(rng)
         self.clock = SimClock()
         self.sink = Sink()
@@ -140,6 +161,7 @@ class World:
     def point(self, name: str) -> None:
         """A named step: the process may die here."""
         self.where = name
+        self.counts[f"point {name}"] += 1
         if self.odds.crash and not self.calm and self.rng.random() < self.odds.crash:
             self.counts[f"crash {name}"] += 1
             raise Crash(name)
@@ -173,7 +195,9 @@ class World:
         _check(self.store, self.log)  # raises when the state leads the log
         self.engine = Engine(self.log, self.store, self.clock)  # type: ignore[arg-type]
         runner = self.engine.runner
-        self.demand(runner.applied < self.log.durable_end(TOPIC, 0), "the state leads the log")
+        end = self.log.durable_end(TOPIC, 0)
+        self.demand(runner.applied < end, "the state leads the log")
+        runner.put_back = put_back(self.log, runner.applied + 1, end)
         self.outbound = SimOutbound(
             StoreReader(self.store), lambda: self.engine.runner.definitions, self.clock.now_ms,
             self.sink, rng, self.odds.mood,
@@ -231,6 +255,10 @@ class World:
         else:
             self.files.kill()
         self.store.crash(self.rng)
+        if self.odds.damage and self.rng.random() < self.odds.damage:
+            # The state cannot be read any more: a new one begins at the oldest base.
+            self.counts["state lost"] += 1
+            self.store = LaggingStore(self.bases[0].rows if self.bases else None)
         for request in self.flying.values():
             request.answered = True  # not at all, as the client finds out in time
         self.tell(f"dead {'power' if power else 'kill'} at {self.where}")
