@@ -1,7 +1,7 @@
 """A worker that already knows many people: filled once a run, over HTTP, and used by many rows.
 
-Two in five of them have told who they are; all have one event. Their ids are those of the town
-`TOWN` in `people.py`, so that its traffic meets people who are known.
+Two in five of them have told who they are, one in five an address, too; all have one event. Their
+ids are those of the town `TOWN` in `people.py`, so that its traffic meets people who are known.
 """
 
 import time
@@ -123,8 +123,9 @@ def event(person: int) -> bytes:
             f'"timestamp":"{iso(time.time_ns() // 1_000_000)}",'
             '"context":{"locale":"en-GB","timezone":"Europe/Berlin"},')
     if person % 5 < 2:
-        return (f'{head}"type":"identify","userId":"u-{person}","traits":'
-                f'{{"email":"p{person}@shop.test","first_name":"Name{person}"}}}}').encode()
+        address = f',"email":"p{person}@shop.test"' if person % 5 else ""
+        return (f'{head}"type":"identify","userId":"u-{person}",'
+                f'"traits":{{"first_name":"Name{person}"{address}}}}}').encode()
     return (f'{head}"type":"page","name":"Home","properties":'
             '{"category":"shoes","path":"/"}}').encode()
 
