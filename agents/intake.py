@@ -106,7 +106,9 @@ def _settle(
 ) -> None:
     """Forward an event whose ids are all confirmed on one profile, claim the ids of any other."""
     state.count("applied")
-    account = account_of(event.data, event.type)
+    account = ""
+    if event.type == "group" or "groupId" in (event.data.get("context") or ()):
+        account = account_of(event.data, event.type)
     links = state.get(LINKS, f"{rid[0]}\0{rid[1]}".encode())
     if (
         links is not None
