@@ -1,7 +1,9 @@
 """`python -m tests.chaos`, or `make chaos`: the worker is killed, its disk loses power, and nothing
 may be lost, done twice or out of order.
 
-    --rounds N   kill it so many times (ROUNDS=N with make); the default takes some minutes
+    --rounds N   kill it so many times (ROUNDS=N with make); without it the whole takes less than
+                 ten minutes, and the simulator gets what the kills leave of them
+    --sims N     simulate so many seeds; the default with --rounds is 100,000
     --seed N     choose the kills; the default is another one every time, and is printed
     --life N     one life of the simulated disk, to look at
     --keep       keep the data folders
@@ -24,6 +26,10 @@ ROUNDS = 60
 PART = 30
 """So many kills on one data folder, then a fresh one. Every third folder has a log that forgets."""
 LIVES = 200
+SIMS = 100_000
+CHUNK = 200
+MOST_SECONDS = 570
+"""When neither rounds nor seeds are given, the simulator ends before this."""
 
 
 def main() -> int:
@@ -31,10 +37,10 @@ def main() -> int:
         prog="python -m tests.chaos", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--life", type=int)
-    parser.add_argument("--sims", type=int, default=20_000)
+    parser.add_argument("--sims", type=int)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     logging.getLogger("segment").setLevel(logging.CRITICAL)
@@ -44,10 +50,16 @@ def main() -> int:
         print(asyncio.run(powercuts.live(options.life)))
         return 0
     seed = options.seed if options.seed is not None else int(time.time()) % 1_000_000
-    print(f"seed {seed}, {options.rounds} kills; more with: make chaos ROUNDS=1000", flush=True)
-    faults = [
-        *kill(seed, options.rounds, options.keep), *cut(seed), *simulate(options.sims),
-    ]
+    began = time.monotonic()
+    rounds = ROUNDS if options.rounds is None else options.rounds
+    print(f"seed {seed}, {rounds} kills, less than ten minutes; for longer: make chaos ROUNDS=1000"
+          if options.rounds is None else f"seed {seed}, {rounds} kills", flush=True)
+    faults = kill(seed, rounds, options.keep)
+    faults += cut(seed)
+    if options.sims is None and options.rounds is None:
+        faults += simulate(seed, SIMS, began + MOST_SECONDS)
+    else:
+        faults += simulate(seed, SIMS if options.sims is None else options.sims)
     for fault in faults:
         print("BROKEN:", fault)
     print("broken promises:", len(faults))
@@ -109,16 +121,28 @@ def cut(seed: int) -> list[str]:
     return faults
 
 
-def simulate(seeds: int) -> list[str]:
-    """Run the simulator."""
-    if not seeds:
-        return []
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--seeds", str(seeds)], check=False,
-        capture_output=True, text=True,
-    )
-    print(done.stdout.rstrip())
-    return [] if done.returncode == 0 else [f"python -m tests.sim --seeds {seeds}: {done.stderr}"]
+def simulate(first: int, seeds: int, until: float = float("inf")) -> list[str]:
+    """Run the simulator on so many seeds, or until time is up."""
+    faults: list[str] = []
+    done = 0
+    began = time.monotonic()
+    longest = 10.0
+    while done < seeds and time.monotonic() + longest < until and not faults:
+        chunk = min(CHUNK * 10 if until == float("inf") else CHUNK, seeds - done)
+        start = time.monotonic()
+        _say(f"simulating seeds {first + done} to {first + done + chunk - 1}")
+        ran = subprocess.run(
+            [sys.executable, "-m", "tests.sim", "--seeds", str(chunk), "--from",
+             str(first + done)], check=False, capture_output=True, text=True,
+        )
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("FAILED")]
+        if ran.returncode != 0:
+            faults += lines or [f"python -m tests.sim: {ran.stderr[-1000:]}"]
+        done += chunk
+        longest = max(longest, 1.2 * (time.monotonic() - start))
+    _say("")
+    print(f"simulated lives {done} in {time.monotonic() - began:.0f} s, broken {len(faults)}")
+    return faults
 
 
 def _say(text: str) -> None:

@@ -28,7 +28,7 @@ SELDOM = ("archive.torn", "archive.write", "archive.sync", "archive.block")
 BASES = ("base.copied", "base.verified", "base.noted", "base.made", "base.forgotten")
 STOPS = ("stop.listening", "stop.archived", "covered.rename", "stop.closed")
 REBUILDS = ("rebuild.removed", "rebuild.copied", "rebuild.replayed")
-FIRST = ("header.write", "header.rename", "header.sync_dir", "segment.create", "covered.rename")
+FIRST = ("header.write", "header.sync", "header.rename", "segment.create", "covered.write")
 """Where the first start on a new folder is cut off."""
 CUTS = ("retention.covered", "retention.cut", "segment.unlink", "segment.sync_dir")
 """Where a log that forgets is cut off."""
@@ -120,7 +120,7 @@ class Kills:
         elif place in CUTS:
             self._at(place, 1, 20)
         elif place in BASES:
-            self._at(place, 1, 20, self._base)
+            self._at(place, 1, 30, self._bases if place == "base.forgotten" else self._base)
         elif place in STOPS:
             self._at(place, 1, 20, self._stop)
         elif place in REBUILDS:
@@ -161,6 +161,12 @@ class Kills:
     def _base(self) -> None:
         with contextlib.suppress(control.NoWorker, OSError):
             control.call(socket_of(self.worker.data), "base", {}, 60)
+
+    def _bases(self) -> None:
+        """Make one more than are kept."""
+        for _ in range(3):
+            self._base()
+            time.sleep(0.2)
 
     def _stop(self) -> None:
         assert self.worker.process is not None
