@@ -56,10 +56,15 @@ def histories(rng: random.Random, calls: int) -> list[Client]:
     ]
     topics = rng.choice((_SHOP, _SHOP, _CARTS, _LOGINS))
     kinds, weights = zip(*topics, strict=True)
+    # Devices of their own, and people who come back on others, are what makes merges; devices that
+    # are shared make ids that give way.
+    shared = rng.choice((0.0, 0.0, 0.05, 0.2))
+    own = rng.random() < 0.5
     devices = [
-        {"anonymousId": rng.choice(anonymous), "user": rng.choice(users), "known": False}
-        for _ in range(rng.choice((1, 2, 3, 4)))
-    ]
+        {"anonymousId": f"a{n}" if own else rng.choice(anonymous), "user": rng.choice(users),
+         "known": False, "shared": shared}
+        for n in range(rng.choice((1, 2, 3, 4, 6)))
+    ]  # fmt: skip
     sent: list[Call] = []
     for number in range(calls):
         client = rng.choice(clients)
@@ -73,6 +78,8 @@ def histories(rng: random.Random, calls: int) -> list[Client]:
         call.body["messageId"] = f"m{number}"
         if rng.random() < 0.25:
             call.late_ms = rng.choice(LATE)
+            if call.late_ms > MINUTE and rng.random() < 0.8:
+                call.late_ms += rng.randrange(1000)  # seldom just as long as a window
         if rng.random() < 0.03:
             call.late_ms = rng.choice((-4 * MINUTE, -HOUR, 4 * 365 * DAY, 60 * 365 * DAY))
         call.dated = rng.random() < 0.9
@@ -144,26 +151,27 @@ def _signed_up(rng: random.Random, device: Any, *_: Any) -> dict[str, Any]:
 def _login(
     rng: random.Random, device: Any, users: Any, emails: Any, anonymous: Any
 ) -> dict[str, Any]:
-    if rng.random() < 0.2:
+    if rng.random() < device["shared"]:
         device["user"] = rng.choice(users)
-    if rng.random() < 0.15:
+    if rng.random() < device["shared"]:
         device["anonymousId"] = rng.choice(anonymous)
-    device["known"] = rng.random() < 0.9
+    device["known"] = rng.random() < 0.7
     traits: dict[str, Any] = {"plan": rng.choice(PLANS)}
     if rng.random() < 0.5:
-        email = emails[users.index(device["user"])] if rng.random() < 0.7 else rng.choice(emails)
-        traits["email"] = email
+        traits["email"] = emails[users.index(device["user"])]
+        if rng.random() < device["shared"]:
+            traits["email"] = rng.choice(emails)
     if rng.random() < 0.2:
         traits["extra"] = rng.choice(ODD_VALUES)
     call = {"type": "identify", "traits": traits, "anonymousId": device["anonymousId"]}
-    if rng.random() < 0.85:
-        call["userId"] = device["user"]
+    if rng.random() < 0.75:
+        call["userId"] = device["user"]  # else only the newsletter's form
     return call
 
 
 def _logout(rng: random.Random, device: Any, *rest: Any) -> dict[str, Any]:
     device["known"] = False
-    device["anonymousId"] = rng.choice(rest[-1])
+    device["anonymousId"] = rng.choice(rest[-1]) if device["shared"] else f"b{rng.randrange(6)}"
     return _view(rng, device)
 
 
@@ -171,10 +179,13 @@ def _mail(
     rng: random.Random, device: Any, users: Any, emails: Any, anonymous: Any
 ) -> dict[str, Any]:
     """An event that carries an email in its properties or context, and so may join people."""
-    call = _track("Newsletter Opened", email=rng.choice(emails)) | _ids(device)
+    email = emails[users.index(device["user"])]
+    if rng.random() < device["shared"]:
+        email = rng.choice(emails)
+    call = _track("Newsletter Opened", email=email) | _ids(device)
     if rng.random() < 0.4:
         del call["properties"]["email"]
-        call["context"] = {"traits": {"email": rng.choice(emails), "plan": "not a trait"}}
+        call["context"] = {"traits": {"email": email, "plan": "not a trait"}}
     return call
 
 

@@ -32,7 +32,7 @@ from tests.sim.people import Call, Client, histories
 from tests.sim.ports import START_MS, SimClock, SimLog, Ticket
 from tests.sim.sink import SimOutbound, Sink
 from tests.sim.store import LaggingStore
-from tests.sim.workspace import DAY, EDITIONS, WRITE_KEYS
+from tests.sim.workspace import DAY, EDITIONS, MINUTE, WRITE_KEYS
 from tests.transport.simdisk import Fault, PowerLoss, SimFiles
 from transport.log import NotDurable
 
@@ -467,6 +467,8 @@ class World:
 
     def do_wait(self) -> None:
         wait_ms = self.rng.choices(WAITS, WAIT_ODDS)[0]
+        if wait_ms >= MINUTE and self.rng.random() < 0.8:
+            wait_ms += self.rng.randrange(1000)  # seldom just as long as a window
         self.clock.ms += wait_ms
         self.tell(f"wait {wait_ms}")
 
