@@ -70,6 +70,10 @@ class Child:
             text = self.said.read_text(errors="replace")[-2000:]
             raise Died(f"the process under test ended with {self._process.returncode}: {text}")
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Ask it to end, and kill it when it does not."""
         if self._process.poll() is None:
@@ -131,7 +135,9 @@ class Served(Child):
 class Worker(Served):
     """``faust -A app worker``, as ``make run`` starts it, on a folder and a workspace."""
 
-    def __init__(self, data: Path, config: Path) -> None:
+    def __init__(self, data: Path, config: Path, command: Sequence[str] = (
+        sys.executable, "-m", "faust", "-A", "app", "worker"
+    )) -> None:
         """Start it."""
         port = free_port()
         surroundings = {
@@ -140,8 +146,7 @@ class Worker(Served):
             "WATERSMEET_TOKEN": TOKEN, "WATERSMEET_OUTBOUND_ALLOW": "127.0.0.0/8",
         }
         data.parent.mkdir(parents=True, exist_ok=True)
-        super().__init__([sys.executable, "-m", "faust", "-A", "app", "worker"],
-                         data.with_suffix(".out"), port, surroundings)
+        super().__init__(command, data.with_suffix(".out"), port, surroundings)
         self.sent = 0
         """Calls posted to this process; who posts adds to it."""
         self._logged_before = 0.0
