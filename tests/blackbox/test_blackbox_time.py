@@ -28,7 +28,7 @@ def told(sink: Sink, user: str) -> list[str]:
             if message.get("userId") == user and message["messageId"].startswith("personas_")]
 
 
-def until(sink: Sink, user: str, wanted: list[str], seconds: float = 10) -> None:
+def until(sink: Sink, user: str, wanted: list[str], seconds: float = 20) -> None:
     """Wait until exactly that was told."""
     end = time.monotonic() + seconds
     while told(sink, user) != wanted and time.monotonic() < end:
