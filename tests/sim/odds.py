@@ -51,10 +51,10 @@ def odds_of(rng: random.Random, long: bool) -> Odds:
     kind = rng.choice(("quiet", "one", "one", "storm"))
     chosen = {"quiet": [], "one": [rng.choice(kinds)], "storm": kinds}[kind]
     if "crash" in chosen:
-        odds.crash = rng.choice((0.002, 0.01, 0.04))
+        odds.crash = rng.choice((0.002, 0.006, 0.02))
         odds.power = rng.choice((0.0, 0.5))
     if "power" in chosen:
-        odds.crash = max(odds.crash, rng.choice((0.002, 0.01, 0.03)))
+        odds.crash = max(odds.crash, rng.choice((0.002, 0.006, 0.02)))
         odds.power = rng.choice((0.5, 1.0))
     if "disk" in chosen:
         odds.disk = rng.choice((0.01, 0.05))

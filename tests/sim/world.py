@@ -431,7 +431,7 @@ class World:
         if self.old and self.odds.repeat:
             found["repeat"] = self.odds.repeat * 4
         if self.odds.crash:
-            found["kill"] = self.odds.crash * 2.5
+            found["kill"] = self.odds.crash * 2
         if self.odds.power:
             found["lose power"] = self.odds.crash * 5
         if self.odds.disk:
@@ -441,9 +441,9 @@ class World:
         if self.odds.jumps:
             found["jump"] = 0.3
         if self.odds.editions:
-            found["edit"] = 0.3
+            found["edit"] = 0.2
         if self.odds.bases:
-            found["base"] = 0.5
+            found["base"] = 0.25
             found["retain"] = 0.3
         found["redrive"] = 0.2
         return found
