@@ -168,6 +168,12 @@ def older_trait_wins_when_late() -> AbstractContextManager[None]:
     return put((traits, "merge", merge))
 
 
+@bug
+def usage_not_counted() -> AbstractContextManager[None]:
+    """No call counts for usage: a canary, which any seed has to see."""
+    return put((intake, "note", lambda *_call: None))
+
+
 # ---- audiences and journeys ---------------------------------------------------------------------
 @bug
 def conditions_lost_at_a_merge() -> AbstractContextManager[None]:

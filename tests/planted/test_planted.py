@@ -17,7 +17,7 @@ def test_planted_bug_is_found(name: str) -> None:
     raise AssertionError(f"{name} was not found within {MOST_SEEDS} seeds")
 
 
-def test_planted_canary_dies() -> None:
-    """One seed is known to see that 200 is said too early; without the bug it is fine."""
-    assert run(0, BUGS["answers_before_sync"]).failure
-    assert not run(0).failure
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_canary_dies(seed: int) -> None:
+    assert run(seed, BUGS["usage_not_counted"]).failure
+    assert not run(seed).failure
