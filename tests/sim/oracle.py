@@ -51,8 +51,8 @@ class Person:
         self.created = at
         self.survivor = ""
         self.merges = 0
-        self.mapped: list[tuple[str, str]] = []
-        """Ids in the identity graph."""
+        self.mapped: dict[tuple[str, str], int] = {}
+        """Ids in the identity graph, and since when."""
         self.ids: list[tuple[str, str, int]] = []
         self.events: list[Event] = []
         self.traits: dict[str, tuple[tuple[int, int, str], Any]] = {}
@@ -250,17 +250,27 @@ class Oracle:
         return sorted(found, key=lambda id: first.get(id[0], id[0]))
 
     # ---- identity (section 5) ------------------------------------------------------------------
-    def limit(self, type: str) -> int:
-        given = self.plain["identity"]["types"].get(type, {}).get("limit")
-        return given or (1 if type == "user_id" else 5)
+    def limit(self, type: str) -> tuple[int, int]:
+        """How many values, of how long (0: ever)."""
+        given = self.plain["identity"]["types"].get(type, {})
+        periods = {"ever": 0, "daily": UNITS["d"]}
+        limit = given.get("limit") or (1 if type == "user_id" else 5)
+        return limit, periods[given.get("per", "ever")]
 
     def resolve(self, event: Event, ids: list[tuple[str, str]], repeat_of: int | None) -> None:
         ids = list(ids)
         while True:
-            matched = list(dict.fromkeys(self.owner[id] for id in ids if id in self.owner))
-            if not self.violated(ids, [self.people[one] for one in matched]):
+            matched = self.matched(ids)
+            wrong = self.violated(ids)
+            if not wrong:
                 break
-            ids.pop()
+            gone = len(ids) - 1
+            if self.plain["identity"]["demotion"] == "targeted":
+                for place in reversed(range(len(ids))):
+                    if wrong - self.violated(ids[:place] + ids[place + 1 :]):
+                        gone = place
+                        break
+            del ids[gone]
         matched.sort(key=lambda one: (self.people[one].created, one))
         new = [id for id in ids if id not in self.owner]
         if matched:
@@ -272,7 +282,7 @@ class Oracle:
             self.merge(person, self.people[id])
         for one in new:
             self.owner[one] = person.id
-            person.mapped.append(one)
+            person.mapped[one] = self.at
         group = event.data.get("groupId") if event.type == "group" else (
             (event.data.get("context") or {}).get("groupId"))  # fmt: skip
         group = scalar(group).strip()
@@ -292,18 +302,31 @@ class Oracle:
                 account["people"].add(person.id)
                 newest(account["traits"], event)
 
-    def violated(self, ids: list[tuple[str, str]], matched: list[Person]) -> bool:
-        would = {*ids, *(id for person in matched for id in person.mapped)}
-        for type in sorted({type for type, _ in would}):
-            count = sum(one == type for one, _ in would)
-            today = [sum(one == type for one, _ in person.mapped) for person in matched]
-            if count > self.limit(type) and count > max(today, default=0):
-                return True
-        merges = sum(person.merges for person in matched) + len(matched) - 1
-        if len(matched) > 1 and merges > 100:
-            return True
-        most = max((len(person.mapped) for person in matched), default=0)
-        return len(would) > max(1000, most)
+    def matched(self, ids: list[tuple[str, str]]) -> list[str]:
+        return list(dict.fromkeys(self.owner[id] for id in ids if id in self.owner))
+
+    def violated(self, ids: list[tuple[str, str]]) -> set[str]:
+        """What the person that would result breaks: types, and the system's own limits."""
+        matched = [self.people[one] for one in self.matched(ids)]
+        would = dict.fromkeys(ids, self.at)
+        for person in matched:
+            would.update(person.mapped)
+        found = set()
+        for type in {type for type, _ in would}:
+            limit, period = self.limit(type)
+
+            def count(mapped: dict[tuple[str, str], int], type: str = type, p: int = period) -> int:
+                return sum(id[0] == type and (not p or at > self.at - p)
+                           for id, at in mapped.items())  # fmt: skip
+
+            today = max((count(person.mapped) for person in matched), default=0)
+            if count(would) > max(limit, today):
+                found.add(type)
+        if len(matched) > 1 and sum(one.merges for one in matched) + len(matched) - 1 > 100:
+            found.add("merges")
+        if len(would) > max(1000, *(len(one.mapped) for one in matched), 0):
+            found.add("mappings")
+        return found
 
     @staticmethod
     def new_id(prefix: str, mid: str, id: tuple[str, str]) -> str:
@@ -323,8 +346,7 @@ class Oracle:
                 self.look(person, self.at)
             return
         pro_before = person.inside.get("pro", False)
-        if any(one.ts + offset == self.at for one in person.events for offset in self.offsets):
-            person.tied = True
+        person.tied |= self.at in self.instants(person)
         person.events.append(event)
         if event.type == "identify":
             newest(person.traits, event)
@@ -344,7 +366,7 @@ class Oracle:
         survivor.merges += loser.merges + 1
         for id in loser.mapped:
             self.owner[id] = survivor.id
-        survivor.mapped += loser.mapped
+        survivor.mapped |= loser.mapped
         all_ids = sorted({*survivor.ids, *loser.ids}, key=lambda id: (id[2], id[0], id[1]))
         bearer, other = survivor, loser
         if bearing(all_ids) in {id[:2] for id in loser.ids}:
@@ -362,12 +384,11 @@ class Oracle:
         survivor.ids = all_ids
         survivor.events += loser.events
         survivor.links |= loser.links
-        survivor.tied |= loser.tied or any(
-            one.ts + offset == self.at for one in survivor.events for offset in self.offsets
-        )
+        survivor.tied |= loser.tied
         for key, update in loser.traits.items():
             if key not in survivor.traits or survivor.traits[key][0] < update[0]:
                 survivor.traits[key] = update
+        survivor.tied |= self.at in self.instants(survivor)
         self.look(survivor, self.at, announce)
         survivor.clock = self.at - 1
         self.journeys.unite(survivor, loser, *events, self.at)
@@ -377,10 +398,8 @@ class Oracle:
         now = before - 1 if ticking else before
         while True:
             flip = min(
-                (one.ts + offset for one in person.events for offset in self.offsets
-                 if person.clock < one.ts + offset < before),
-                default=None,
-            )  # fmt: skip
+                (one for one in self.instants(person) if person.clock < one < before), default=None
+            )
             due = min((one["due"] for one in person.instances), default=None)
             if due is not None and (due >= before or (not ticking and now - due > 60_000)):
                 due = None
@@ -391,6 +410,15 @@ class Oracle:
                 self.journeys.fire(person, due, now)
             else:
                 return
+
+    def instants(self, person: Person) -> list[int]:
+        """All instants at which time alone may change something."""
+        found = [one.ts + offset for one in person.events for offset in self.offsets]
+        for _, value in person.traits.values():
+            at = instant(value)
+            if at is not None:
+                found += [at, at + 3 * UNITS["d"] + 1]
+        return found
 
     def look(self, person: Person, now: int, announce: Any = ()) -> None:
         """Evaluate everything at an instant, and tell what changed."""
@@ -439,7 +467,7 @@ class Oracle:
         if "audience" in where:
             return person.inside.get(where["audience"], False)
         if "trait" in where:
-            return all(self.trait(person, *one) for one in where["trait"].items())
+            return all(self.trait(person, *one, now) for one in where["trait"].items())
         asked = where["performed"]
         times = len(self.counting(person, key, asked, asked, now))
         if "exactly" in asked:
@@ -448,13 +476,16 @@ class Oracle:
             return times <= asked["at_most"]  # type: ignore[no-any-return]
         return times >= asked.get("at_least", 1)  # type: ignore[no-any-return]
 
-    def trait(self, person: Person, key: str, asked: dict[str, Any]) -> bool:
+    def trait(self, person: Person, key: str, asked: dict[str, Any], now: int) -> bool:
         if key in self.plain["computed_traits"]:
             value = person.computed.get(key)
         else:
             value = person.traits.get(key, (None, None))[1]
         if "one_of" in asked:
             return isinstance(value, str) and value in asked["one_of"]
+        if "within_last" in asked:
+            at = instant(value)
+            return at is not None and now - millis(asked["within_last"]) <= at <= now
         figure = number(value)
         return figure is not None and figure >= asked["gte"]
 
@@ -467,10 +498,18 @@ class Oracle:
             high = millis(window["within"])
         elif "between" in window:
             low, high = map(millis, window["between"])
-        floor = max(self.created[key] - THREE_YEARS, 0) if high is None or high > THREE_YEARS else 0
+        history = self.plain["audiences"].get(key, {}).get("history", True)
+        lookback = millis(history) if isinstance(history, str) else THREE_YEARS
+        floor = 0
+        if history is not False and (high is None or high > lookback):
+            floor = max(self.created[key] - lookback, 0)
+        since = self.created[key] if history is False else 0
+        where = asked.get("where", {})
         return [
             one for one in person.events
-            if one.name == asked["event"] and one.ts >= floor
+            if one.name == asked["event"] and one.ts >= floor and one.at >= since
+            and one.source not in asked.get("exclude_sources", ())
+            and all(one.properties.get(name) == wanted["equals"] for name, wanted in where.items())
             and (low is None or now >= one.ts + low) and (high is None or now < one.ts + high)
         ]  # fmt: skip
 
@@ -581,6 +620,19 @@ def number(value: Any) -> Fraction | None:
         return Fraction(value if isinstance(value, str) else repr(value))
     except ValueError:
         return None
+
+
+def instant(value: Any) -> int | None:
+    """A date is its 00:00 UTC; a time without a zone is nothing."""
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if len(value) == 10:
+        at = at.replace(tzinfo=UTC)
+    return None if at.tzinfo is None else int(at.timestamp() * 1000)
 
 
 def shown(figure: Fraction) -> int | float:

@@ -35,6 +35,8 @@ ODD_VALUES: tuple[Any, ...] = (
     None, "", 0, -0.0, 1e308, -(2**63), 2**64 - 1, True, [], {}, [1, [2, {"a": None}]], "\0",
     "\U0001f4a9", {"deep": {"deeper": [None]}}, "1e5", "9" * 39,
 )  # fmt: skip
+DATES = ("2025-06-15T15:06:40.000Z", "2025-06-16", "2025-06-14T20:00:00+02:00", "2025-06-15T10:00",
+         "soon", None, 5)  # fmt: skip
 PLANS = ("free", "pro", "team", None, "", "pro")
 CATEGORIES = ("shoes", "hats", "Coats", "b\u00fccher", "", 7, 7.0, None, ["a", "b"])
 REVENUES = (10, 99, 100, 0.25, 12.5, "20", "junk", None, -30, 1e3, True)
@@ -163,6 +165,8 @@ def _login(
             traits["email"] = rng.choice(emails)
     if rng.random() < 0.2:
         traits["extra"] = rng.choice(ODD_VALUES)
+    if rng.random() < 0.2:
+        traits["signed_up_at"] = rng.choice(DATES)
     call = {"type": "identify", "traits": traits, "anonymousId": device["anonymousId"]}
     if rng.random() < 0.75:
         call["userId"] = device["user"]  # else only the newsletter's form

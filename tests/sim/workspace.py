@@ -60,6 +60,16 @@ audiences:
     where: {performed: {event: Product Viewed, at_least: 2, between: [1d, 3d]}}
     include_anonymous: true
     destinations: [{to: hook}]
+  shoe_fans:
+    where:
+      performed:
+        {event: Product Viewed, at_least: 2, within: 2d, where: {category: {equals: shoes}},
+         exclude_sources: [server]}
+    include_anonymous: true
+    destinations: [{to: hook}]
+  newcomers:
+    where: {trait: {signed_up_at: {within_last: 3d}}}
+    destinations: [{to: hook}]
   quiet:
     where: {performed: {event: Page Viewed, at_most: 1, within: 1d}}
     destinations: [{to: hook}]
@@ -128,6 +138,15 @@ def _editions() -> list[Edition]:
         "include_anonymous": True,
         "destinations": [{"to": "hook"}],
     }
+    more["audiences"]["starting_now"] = {
+        "where": {"performed": {"event": "Product Viewed", "at_least": 1}},
+        "include_anonymous": True,
+        "history": False,
+    }
+    more["audiences"]["starting_lately"] = {
+        "where": {"performed": {"event": "Order Completed", "at_least": 1}},
+        "history": "2d",
+    }
     more["computed_traits"]["views"] = {"type": "count", "event": "Product Viewed"}
     fewer = base()
     del fewer["audiences"]["plain_buyers"], fewer["audiences"]["window_shoppers"]
@@ -139,7 +158,12 @@ def _editions() -> list[Edition]:
     gone["destinations"]["feed"]["enabled"] = False
     apart = base()
     apart["identity"] = {"email_from_properties": False, "types": {"anonymous_id": {"limit": 2}}}
-    return [_edition(one) for one in (base(), longer, more, fewer, cart, gone, apart)]
+    strange = base()
+    strange["identity"] = {
+        "demotion": "targeted",
+        "types": {"anonymous_id": {"limit": 2, "per": "daily"}, "loyalty_id": {"limit": 1}},
+    }
+    return [_edition(one) for one in (base(), longer, more, fewer, cart, gone, apart, strange)]
 
 
 EDITIONS = _editions()
