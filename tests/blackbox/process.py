@@ -59,6 +59,8 @@ class Time(threading.Thread):
 
     def end(self) -> None:
         self._ended.set()
+        if self.is_alive():
+            self.join()
 
 
 class Worker:
@@ -70,7 +72,7 @@ class Worker:
         self.env = {
             **{name: value for name, value in os.environ.items()
                if not name.startswith("WATERSMEET_")},
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1",
             "WATERSMEET_DATA": str(data), "WATERSMEET_CONFIG": str(config),
             "WATERSMEET_PORT": str(self.port), "WATERSMEET_TOKEN": TOKEN,
             "WATERSMEET_OUTBOUND_ALLOW": "127.0.0.0/8", **env,

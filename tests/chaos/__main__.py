@@ -99,7 +99,7 @@ def kill(seed: int, rounds: int, keep: bool) -> list[str]:
         if keep:
             print(f"kept: {folder}")
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     _say("")
     print(f"killed {sum(places.values())} times in {time.monotonic() - began:.0f} s:")
     for place in sorted(places):
