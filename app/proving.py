@@ -1,4 +1,4 @@
-"""`python -m app.proving DATA LOG`: verify a copy of the state beside a worker that goes on.
+"""`python -m app.proving DATA LOG OWNER`: verify a copy of the state beside a worker that goes on.
 
 A worker starts it, for a replay takes long. It prints the base as JSON, or why there is none with
 exit code 1. It ends with whoever started it: its standard input is that process's life line.
@@ -19,10 +19,9 @@ from transport.reading import ReadOnlyLog
 from transport.recovery import LogCorrupt
 
 
-def main(data: Path, folder: Path) -> int:
-    """Verify, and say what came of it."""
-    if os.getppid() > 1:
-        steps.victims.insert(0, os.getppid())
+def main(data: Path, folder: Path, owner: int) -> int:
+    """Verify for the process ``owner``, and say what came of it."""
+    steps.victims.insert(0, owner)
     threading.Thread(target=_die_along, daemon=True).start()
     os.nice(10)
     try:
@@ -51,4 +50,4 @@ def _die_along() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -8,6 +8,7 @@ worker goes on meanwhile.
 import asyncio
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 
@@ -94,7 +95,8 @@ class Retention:
         async with self._making:
             await asyncio.to_thread(bases.copy, settings.data, store)
             prover = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app.proving", str(settings.data), str(settings.log_folder),
+                sys.executable, "-m", "app.proving",
+                str(settings.data), str(settings.log_folder), str(os.getpid()),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
             )
             try:
