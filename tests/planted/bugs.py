@@ -80,6 +80,22 @@ def state_without_offset() -> AbstractContextManager[None]:
 
 
 @bug
+def state_before_log() -> AbstractContextManager[None]:
+    """A record is applied and its state written before the log has synced it."""
+    right = SimLog.append
+
+    def append(log: Any, topic: str, partition: int, value: bytes, *rest: Any) -> int:
+        offset = right(log, topic, partition, value, *rest)
+        worker = log.world.engine
+        if offset == worker.runner.applied + 1:
+            worker.apply(offset, value, None)
+            worker.commit()
+        return offset
+
+    return put((SimLog, "append", append))
+
+
+@bug
 def no_directory_sync() -> AbstractContextManager[None]:
     """A new segment's name is not synced: a power cut takes the file."""
     return put((SimFiles, "sync_dir", lambda _files, _path: None))

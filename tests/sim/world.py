@@ -600,6 +600,7 @@ class World:
         """Copy the state, verified by a replay from the base before (`app.state.make_base`)."""
         self._commit()
         applied = self.engine.runner.applied
+        self.demand(applied < self.log.durable_end(TOPIC, 0), "the state leads the log")
         if self.bases and self.bases[-1].applied >= applied:
             return
         self.store.persist()
