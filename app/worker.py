@@ -142,7 +142,7 @@ class Worker:
         gc.freeze()
         # Decoded rows live long and hold no cycles: with Python's own thresholds the looking for
         # cycles among them took a tenth of the throughput.
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(400_000, 50, 1000)
         self.ready = True
         self._greet()
 

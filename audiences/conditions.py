@@ -70,14 +70,20 @@ def some(tests: list[Test]) -> Test:
 
 def on_value(find: Callable[[View], Trait | Computed | None], check: Check) -> Test:
     """Return the test of a whole value; a null is no value."""
-    timed = bool(check.timed)
+    if check.timed:
+        def timed(view: View) -> Verdict:
+            found = find(view)
+            values = [] if found is None or found.value is None else [found.value]
+            return check.at(values, view.now_ms)
+
+        return timed
+    alone, absent = check.alone, NEVER if check.holds([]) else -NEVER
 
     def test(view: View) -> Verdict:
         found = find(view)
-        values = [] if found is None or found.value is None else [found.value]
-        if timed:
-            return check.at(values, view.now_ms)
-        return NEVER if check.holds(values) else -NEVER
+        if found is None or found.value is None:
+            return absent
+        return NEVER if alone(found.value) else -NEVER
 
     return test
 

@@ -29,7 +29,7 @@ class Match:
     one that was received before (B3, history off).
     """
 
-    __slots__ = ("_excluded", "_filter", "event", "floor_ms", "pinned", "received_ms", "timed")
+    __slots__ = ("_filter", "event", "floor_ms", "pinned", "received_ms", "takes", "timed")
 
     def __init__(
         self, event: str, where: dict[str, Any], excluded: tuple[str, ...], floor_ms: int,
@@ -37,19 +37,28 @@ class Match:
     ) -> None:
         self.event = event
         self._filter = Filter(where)
-        self._excluded = frozenset(excluded)
         self.floor_ms = max(floor_ms, 0)
         self.received_ms = received_ms
         self.timed = self._filter.timed
         self.pinned = self._filter.pinned
+        self.takes = self._taker(frozenset(excluded), asks=bool(where) and not self.timed)
+        """``takes(seen)``: whether the event counts, now or (if ``timed``) perhaps at another
+        time."""
 
-    def takes(self, seen: Seen) -> bool:
-        """Return whether the event counts, now or (if ``timed``) perhaps at another time."""
-        return (
-            seen.timestamp_ms >= self.floor_ms
-            and seen.at_ms >= self.received_ms
-            and seen.source not in self._excluded
-            and (self.timed or self._filter.test(seen.properties, seen.context, 0))
+    def _taker(self, excluded: frozenset[str], *, asks: bool) -> Callable[[Seen], bool]:
+        # made once for this match: it runs for each event and condition
+        floor_ms, received_ms, test = self.floor_ms, self.received_ms, self._filter.test
+        if not asks:
+            return lambda seen: (
+                seen.timestamp_ms >= floor_ms
+                and seen.at_ms >= received_ms
+                and seen.source not in excluded
+            )
+        return lambda seen: (
+            seen.timestamp_ms >= floor_ms
+            and seen.at_ms >= received_ms
+            and seen.source not in excluded
+            and test(seen.properties, seen.context, 0)
         )
 
     def spans(self, seen: Seen) -> list[Span]:
@@ -128,6 +137,8 @@ class Tally(Leaf):
         if times >= bounds.enough:
             return False
         states.put(self.id, times + 1)
+        if bounds.high is None:
+            return times + 1 == bounds.low
         return bounds.hold(times) is not bounds.hold(times + 1)
 
     def unite(self, _key: bytes, one: int, other: int) -> int:
@@ -171,16 +182,21 @@ class Newest(Leaf):
         """Let an event in. While "at least n" holds, one more only puts off its end: the flip that
         is noted comes too early then, and what asks is looked at again when it does (E3)."""
         state = states.get(self.id)
-        after = self.add(state, seen, now_ms)
-        if after is state:
-            return False
+        bounds = self._bounds
+        instant = seen.timestamp_ms
+        fresh_ms = now_ms - self._length_ms
+        if state and instant >= state[0] and instant > fresh_ms:  # as `add`, for what is in order
+            after = (instant, *state[: bounds.enough - 1])
+        else:
+            after = self.add(state, seen, now_ms)
+            if after is state:
+                return False
         states.put(self.id, after)
-        low = self._bounds.low
-        if self._bounds.high is not None or low == 0:
+        low = bounds.low
+        if bounds.high is not None or low == 0:
             return True
         if len(after) < low:
             return False
-        fresh_ms = now_ms - self._length_ms
         held = state is not None and len(state) >= low and state[low - 1] > fresh_ms
         return held is not bool(after[low - 1] > fresh_ms)
 

@@ -103,11 +103,11 @@ class Filter:
                 follow(context if in_context else properties)
             )
         name = path[0]
-        holds = check.holds
+        alone, absent = check.alone, check.holds([])
 
         def test(properties: _Properties, _context: _Properties, _now_ms: int) -> bool:
             found = properties.get(name)
-            return holds([] if found is None else [found])
+            return absent if found is None else alone(found)
 
         return test
 

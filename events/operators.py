@@ -6,6 +6,7 @@ its size is the instant (ms) up to which that stays so without new input; `NEVER
 hold waits for the last of its false parts (audiences 4.3, 4.4, E2).
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -271,17 +272,18 @@ def _number_test(name: str, operand: Any) -> Test:
     bound = number(operand)
     assert bound is not None, "problems() refuses a bound that is no number"
 
+    compare = _COMPARE[name]
+
     def test(value: Any) -> bool:
         figure = number(value)
-        if figure is None:
-            return False
-        if name == "lt":
-            return figure < bound
-        if name == "gt":
-            return figure > bound
-        return figure <= bound if name == "lte" else figure >= bound
+        return figure is not None and compare(figure, bound)
 
     return test
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt, "gt": operator.gt, "lte": operator.le, "gte": operator.ge,
+}  # fmt: skip
 
 
 def _date_test(name: str, operand: str) -> Test:
@@ -343,10 +345,11 @@ class Check:
     `not_contains` and `not_exists` are the negations of the whole (audiences 4.4).
     """
 
-    __slots__ = ("dated", "static", "timed")
+    __slots__ = ("_alone", "dated", "static", "timed")
 
     def __init__(self, operators: Operators) -> None:
         self.static: list[Callable[[list[Any]], bool]] = []
+        self._alone: list[Test] = []
         self.timed: list[tuple[str, int]] = []
         self.dated = False
         for name in operators.__struct_fields__:
@@ -357,11 +360,21 @@ class Check:
             if name in TIMED:
                 self.timed.append((name, millis(operand)))
             else:
-                self.static.append(_on_values(name, operand))
+                single, whole = _tests(name, operand)
+                self._alone.append(single)
+                self.static.append(whole)
 
     def holds(self, values: list[Any]) -> bool:
         """Return whether all operators that do not depend on time hold."""
         return all(test(values) for test in self.static)
+
+    @property
+    def alone(self) -> Test:
+        """Return what `holds` is for one value: most paths lead to one, and it runs for each."""
+        if len(self._alone) == 1:
+            return self._alone[0]
+        tests = tuple(self._alone)
+        return lambda value: all([test(value) for test in tests])
 
     def at(self, values: list[Any], now_ms: int) -> Verdict:
         """Return the verdict of all operators at an instant."""
@@ -386,20 +399,21 @@ class Check:
         ]
 
 
-def _on_values(name: str, operand: Any) -> Callable[[list[Any]], bool]:
+def _tests(name: str, operand: Any) -> tuple[Test, Callable[[list[Any]], bool]]:
+    """Return the test of one value that is there, and that of however many."""
     if name in ("exists", "not_exists"):
         wanted = operand is (name == "exists")
-        return lambda values: bool(values) is wanted
+        return lambda _value: wanted, lambda values: bool(values) is wanted
     if name == "not_contains":
         inner = _contains(operand)
-        return lambda values: not any(inner(value) for value in values)
+        return _negated(inner), lambda values: not any(inner(value) for value in values)
     if name in ("lt", "gt", "lte", "gte"):
         test = _number_test(name, operand)
     elif name in ("before_date", "after_date"):
         test = _date_test(name, operand)
     else:
         test = _FACTORIES[name](operand)
-    return lambda values: any(test(value) for value in values)
+    return test, lambda values: any(test(value) for value in values)
 
 
 # ---- what the types cannot say -------------------------------------------------------------------

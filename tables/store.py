@@ -85,6 +85,8 @@ class RocksStore:
         options.set_max_open_files(512)
         options.set_keep_log_file_num(2)
         options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.05)
         self._cache = Cache(CACHE_BYTES)
         blocks = BlockBasedOptions()
         blocks.set_block_cache(self._cache)
