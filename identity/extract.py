@@ -12,6 +12,9 @@ from identity.settings import Keys, Kind, Settings
 
 MOST_KEYS: Final = 300
 LONGEST_GROUP_ID: Final = 500
+MOST_KNOWN: Final = 20_000
+LONGEST_KNOWN: Final = 100
+"""Of each type, so many values of at most so many characters need not be worked out again."""
 _ENTRY_KEYS: Final = ("id", "type", "collection", "encoding")
 _WITH_PROPERTIES: Final = frozenset(("track", "page", "screen"))
 
@@ -219,6 +222,12 @@ def _take(
     found: list[Id], kind: Kind, value: Any, trace: Trace | None, name: str = ""
 ) -> None:
     sent = value if value.__class__ is str else _text(value)
+    if trace is None and not name:
+        id = kind.known.get(sent)
+        if id is not None:
+            if id not in found:
+                found.append(id)
+            return
     value = kind.normalise(sent)
     if not value:
         return
@@ -232,6 +241,11 @@ def _take(
             trace.dropped.append(("value_blocked", name or kind.name, value))
         return
     id = (name or kind.name, value)
+    if not name:
+        if len(kind.known) >= MOST_KNOWN:
+            kind.known.clear()
+        if len(sent) <= LONGEST_KNOWN:
+            kind.known[sent] = id
     if id not in found:
         found.append(id)
         if trace is not None and sent != value:

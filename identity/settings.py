@@ -216,7 +216,7 @@ SUGGESTED_MORE: Final = (
 class Kind:
     """A type as extraction needs it."""
 
-    __slots__ = ("exact", "longest", "name", "normalise", "patterns", "zeroes")
+    __slots__ = ("exact", "known", "longest", "name", "normalise", "patterns", "zeroes")
 
     def __init__(
         self, name: str, normalise: Callable[[str], str], blocked: Iterable[str | Blocked]
@@ -224,6 +224,8 @@ class Kind:
         """Compile the blocked values. Raises re2.error for a regex that `faults` would name."""
         self.name = name
         self.normalise = normalise
+        self.known: dict[str, tuple[str, str]] = {}
+        """Values as sent, and the ids they are: what was worked out lately (`identity.extract`)."""
         exact: set[str] = set()
         patterns: list[Callable[[str], object]] = []
         self.zeroes = False

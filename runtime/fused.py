@@ -229,6 +229,9 @@ class Runner:
     def _run_all(self, stage: Stage, records: list[Any]) -> None:
         """`_run` each, written out: this is the way of every event."""
         outs, handlers, name = self._outs, stage.handlers, stage.name
+        if stage.reads is not None:
+            table, key_of = stage.reads
+            self._overlay.fetch(table, [key_of(record) for record in records])
         for record in records:
             self._stage = name
             handlers[type(record)](self, record)

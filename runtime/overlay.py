@@ -23,12 +23,13 @@ CACHED_ROWS = 20_000
 class _Shelf:
     """The rows of one table: decoded ones, and among them those that are not written yet."""
 
-    __slots__ = ("cached", "decode", "encode", "old", "pending", "prefix", "young")
+    __slots__ = ("cached", "decode", "encode", "fetched", "old", "pending", "prefix", "young")
 
     def __init__(self, table: Table[Any]) -> None:
         self.prefix = table.prefix
         self.cached = table.cached
         self.pending: dict[bytes, Any] = {}
+        self.fetched: dict[bytes, bytes | None] = {}
         self.young: dict[bytes, Any] = {}
         self.old: dict[bytes, Any] = {}
         self.encode: Callable[[Any], bytes]
@@ -63,7 +64,9 @@ class Overlay:
         if not shelf.cached:
             found = shelf.pending.get(key, _ABSENT)
             if found is _ABSENT:
-                found = self._store.get(shelf.prefix + key)
+                found = shelf.fetched.pop(key, _ABSENT)
+                if found is _ABSENT:
+                    found = self._store.get(shelf.prefix + key)
             return None if found is None else shelf.decode(found)
         value = shelf.young.get(key, _ABSENT)
         if value is not _ABSENT:
@@ -74,6 +77,16 @@ class Overlay:
             value = None if found is None else shelf.decode(found)
         shelf.young[key] = value
         return value  # type: ignore[no-any-return]
+
+    def fetch(self, table: Table[Any], keys: list[bytes]) -> None:
+        """Read rows of a table that is not cached, all at once, for the `get`s that follow.
+
+        What was fetched before is forgotten. Nothing may be written in between.
+        """
+        shelf = self._shelves[table.prefix]
+        prefix = shelf.prefix
+        found = self._store.get_many([prefix + key for key in keys])
+        shelf.fetched = dict(zip(keys, found, strict=True))
 
     def put(self, table: Table[T], key: bytes, value: T) -> None:
         """Write the row."""
@@ -156,6 +169,7 @@ class Overlay:
         """Forget the whole batch."""
         self._undo.clear()
         for shelf in self._shelves.values():
+            shelf.fetched.clear()
             if shelf.pending:
                 for key in shelf.pending:
                     shelf.young.pop(key, None)
@@ -182,6 +196,7 @@ class Overlay:
         assert not self._undo, "a record is still open"
         rows: dict[bytes, dict[bytes, Any]] = {}
         for shelf in self._shelves.values():
+            shelf.fetched.clear()
             if shelf.pending:
                 rows[shelf.prefix] = shelf.pending
                 shelf.pending = {}

@@ -75,11 +75,22 @@ Handler = Callable[[State, Any], None]
 class Stage:
     """A named set of handlers, one for each type of record that its inbox carries."""
 
-    __slots__ = ("handlers", "name", "tables")
+    __slots__ = ("handlers", "name", "reads", "tables")
 
     def __init__(
-        self, name: str, handlers: Mapping[type, Handler], tables: tuple[Table[Any], ...]
+        self,
+        name: str,
+        handlers: Mapping[type, Handler],
+        tables: tuple[Table[Any], ...],
+        reads: "Reads | None" = None,
     ) -> None:
+        """``reads``: the row that each item of an envelope asks for first, fetched for all of them
+        at once."""
         self.name = name
         self.handlers = dict(handlers)
         self.tables = tables
+        self.reads = reads
+
+
+Reads = tuple[Table[Any], Callable[[Any], bytes]]
+"""A table that is not cached, and the key of an item's row in it."""

@@ -35,6 +35,9 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return the row's value, or None."""
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the value of each key, or None; cheaper than one `get` a key."""
+
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Row]:
         """Yield rows with ``start <= key < stop``, ascending, or descending with ``reverse``."""
 
@@ -111,6 +114,7 @@ class RocksStore:
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign, assignment]
         self.get = self._db.get
+        self.get_many = self._db.get
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Row]:
         """Yield rows with ``start <= key < stop``, as they were when it was called.
@@ -162,6 +166,10 @@ class MemoryStore:
         """Start empty."""
         self._rows: SortedDict = SortedDict()
         self.get = self._rows.get
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the value of each key, or None."""
+        return [self.get(key) for key in keys]
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Row]:
         """Yield rows with ``start <= key < stop``, as they were when the scan began."""
