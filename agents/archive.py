@@ -11,7 +11,7 @@ from events.event import Event
 from runtime.stage import State, Table
 
 
-class Kept(Struct, frozen=True, array_like=True):
+class Kept(Struct, frozen=True, gc=False, array_like=True):
     """What the archive gets of an event."""
 
     received_at_ms: int

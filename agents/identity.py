@@ -22,7 +22,7 @@ SPACE: Final = "default"
 _SPACE: Final = SPACE.encode() + b"\0"
 
 
-class Owner(Struct, frozen=True, array_like=True):
+class Owner(Struct, frozen=True, gc=False, array_like=True):
     """The mapping of an external id: its live profile, since when, by which message.
 
     ``raw`` is the value as first sent, when normalisation changed it; else empty (identity X6).
@@ -34,7 +34,7 @@ class Owner(Struct, frozen=True, array_like=True):
     raw: str = ""
 
 
-class Redirect(Struct, frozen=True, array_like=True):
+class Redirect(Struct, frozen=True, gc=False, array_like=True):
     """What became of a merged profile, and what it was, so that it can come back (identity 9)."""
 
     survivor: str
@@ -45,7 +45,7 @@ class Redirect(Struct, frozen=True, array_like=True):
     anchor: Id
 
 
-class Account(Struct, frozen=True, array_like=True):
+class Account(Struct, frozen=True, gc=False, array_like=True):
     """The mapping of a group id; ``called``: a group call has described it."""
 
     profile_id: str
@@ -54,14 +54,14 @@ class Account(Struct, frozen=True, array_like=True):
     called: bool
 
 
-class TypeSeen(Struct, frozen=True, array_like=True):
+class TypeSeen(Struct, frozen=True, gc=False, array_like=True):
     """When an identifier of a type was first met (identity X4, R1)."""
 
     at_ms: int
     message_id: str
 
 
-class Resolution(Struct, frozen=True, array_like=True):
+class Resolution(Struct, frozen=True, gc=False, array_like=True):
     """A resolution that merged profiles, demoted or left out identifiers (identity A9).
 
     Of the others the history row and the mappings tell the same. ``before`` are the profiles of

@@ -19,14 +19,14 @@ from identity.settings import Settings
 from runtime.stage import Stage, State, Table
 
 
-class Sight(Struct, frozen=True, array_like=True):
+class Sight(Struct, frozen=True, gc=False, array_like=True):
     """When a messageId was first seen (dedup window), and the timestamp its event is kept under."""
 
     at_ms: int
     timestamp_ms: int
 
 
-class Links(Struct, frozen=True, array_like=True):
+class Links(Struct, frozen=True, gc=False, array_like=True):
     """What `identity` confirmed of a visitor: ids, best-ranked first, all on one profile.
 
     ``settings`` is the hash of the identity settings under which that was so.

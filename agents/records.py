@@ -25,7 +25,7 @@ class Received(Struct, array_like=True, gc=False):
     """The body decoded, when it comes from this very process; never written."""
 
 
-class Result(Struct, frozen=True, array_like=True):
+class Result(Struct, frozen=True, gc=False, array_like=True):
     """What a destination answered to a job's attempt; acted on when it comes back (protocol 10)."""
 
     job: bytes
@@ -38,11 +38,11 @@ class Result(Struct, frozen=True, array_like=True):
     """The instant before which the destination asked not to be called again; -1: it did not."""
 
 
-class Tick(Struct, frozen=True, array_like=True):
+class Tick(Struct, frozen=True, gc=False, array_like=True):
     """Timers due at or before the envelope's instant fire now."""
 
 
-class Define(Struct, frozen=True, array_like=True):
+class Define(Struct, frozen=True, gc=False, array_like=True):
     """The whole definitions in normal form (JSON), their hash and the program's version."""
 
     body: bytes
@@ -50,20 +50,20 @@ class Define(Struct, frozen=True, array_like=True):
     program: str
 
 
-class Continue(Struct, frozen=True, array_like=True):
+class Continue(Struct, frozen=True, gc=False, array_like=True):
     """Bring the next profiles up to the definitions in force (protocol 10)."""
 
     profiles: int
 
 
-class Redrive(Struct, frozen=True, array_like=True):
+class Redrive(Struct, frozen=True, gc=False, array_like=True):
     """Take up a set-aside event again, by the id under which it is kept."""
 
     id: str
 
 
 # ---- between stages ------------------------------------------------------------------------------
-class Claim(Struct, frozen=True):
+class Claim(Struct, frozen=True, gc=False):
     """intake -> identity: decide whose event this is."""
 
     event: Event
@@ -74,7 +74,7 @@ class Claim(Struct, frozen=True):
     """The group id that the event names (group call, or context.groupId); empty: none."""
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """identity -> intake: the visitor's ids now confirmed on one profile, best-ranked first."""
 
     routing_id: Id
@@ -83,7 +83,7 @@ class Answer(Struct, frozen=True):
     account: str = ""
 
 
-class Revoke(Struct, frozen=True):
+class Revoke(Struct, frozen=True, gc=False):
     """identity -> intake: what was granted on a merged profile is now granted on the survivor."""
 
     routing_id: Id
@@ -103,7 +103,7 @@ class Arrive(Struct, frozen=True, gc=False):
     """The profile id of the account that the event names; empty: none."""
 
 
-class MergeOut(Struct, frozen=True):
+class MergeOut(Struct, frozen=True, gc=False):
     """identity -> profile (the loser): hand all state over to the survivor."""
 
     loser: str
@@ -111,7 +111,7 @@ class MergeOut(Struct, frozen=True):
     message_id: str
 
 
-class Hand(Struct, frozen=True):
+class Hand(Struct, frozen=True, gc=False):
     """profile (the loser) -> profile (the survivor): the state handed over."""
 
     survivor: str
@@ -121,7 +121,7 @@ class Hand(Struct, frozen=True):
     message_id: str
 
 
-class AccountCall(Struct, frozen=True):
+class AccountCall(Struct, frozen=True, gc=False):
     """identity -> profile (an account): a group call's traits, and the link to the person."""
 
     event: Event
@@ -131,7 +131,7 @@ class AccountCall(Struct, frozen=True):
     created: bool
 
 
-class Job(Struct, frozen=True):
+class Job(Struct, frozen=True, gc=False):
     """-> delivery: one message for one destination, in order per queue.
 
     ``queue`` is the profile id, or ``type:value`` of the routing id for source events.
@@ -143,7 +143,7 @@ class Job(Struct, frozen=True):
     body: bytes
 
 
-class Moved(Struct, frozen=True):
+class Moved(Struct, frozen=True, gc=False):
     """profile -> delivery: jobs waiting under the loser now wait under the survivor."""
 
     loser: str

@@ -38,7 +38,7 @@ class Recipient(Protocol):
         """Traits that messages carry beside their own."""
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """A call for one destination: its key, the call's id and its JSON."""
 
     destination: str

@@ -21,7 +21,7 @@ from events.operators import NEVER, instant
 from profiles.profile import Computed, ExternalId, Membership, Profile, Trait
 
 
-class TraitChanged(Struct, frozen=True):
+class TraitChanged(Struct, frozen=True, gc=False):
     """A computed trait has a new value; None: none any more. ``number`` counts its values."""
 
     key: str
@@ -29,14 +29,14 @@ class TraitChanged(Struct, frozen=True):
     number: int
 
 
-class Entered(Struct, frozen=True):
+class Entered(Struct, frozen=True, gc=False):
     """The person is in the audience now. ``number`` counts entries and exits (M9)."""
 
     key: str
     number: int
 
 
-class Exited(Struct, frozen=True):
+class Exited(Struct, frozen=True, gc=False):
     """The person is out of the audience now."""
 
     key: str
@@ -46,7 +46,7 @@ class Exited(Struct, frozen=True):
 Change = TraitChanged | Entered | Exited
 
 
-class Settled(Struct, frozen=True):
+class Settled(Struct, frozen=True, gc=False):
     """What the profile holds now: whole maps, the profile's own objects where nothing changed."""
 
     computed: dict[str, Computed]

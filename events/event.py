@@ -58,7 +58,7 @@ class Event(Struct, gc=False):
         return self.timestamp_ms
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """What conditions and journeys see of an event, live or read back from the history.
 
     ``properties`` holds ``page_name`` / ``screen_name`` beside what was sent (audiences 4.1).

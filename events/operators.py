@@ -374,7 +374,7 @@ class Check:
         if len(self._alone) == 1:
             return self._alone[0]
         tests = tuple(self._alone)
-        return lambda value: all([test(value) for test in tests])
+        return lambda value: all(test(value) for test in tests)
 
     def at(self, values: list[Any], now_ms: int) -> Verdict:
         """Return the verdict of all operators at an instant."""

@@ -22,7 +22,7 @@ MERGES: Final[Violation] = ("merge_limit_exceeded", "")
 MAPPINGS: Final[Violation] = ("mapping_limit_exceeded", "")
 
 
-class Node(Struct, frozen=True, array_like=True):
+class Node(Struct, frozen=True, gc=False, array_like=True):
     """A live profile as matching sees it."""
 
     created_at_ms: int
@@ -36,14 +36,14 @@ class Node(Struct, frozen=True, array_like=True):
     """The profiles merged into this one, directly or not: as many as there were merges."""
 
 
-class Pass(Struct, frozen=True, array_like=True):
+class Pass(Struct, frozen=True, gc=False, array_like=True):
     """One turn of the loop that ended in a demotion."""
 
     demoted: Id
     violations: tuple[Violation, ...]
 
 
-class Match(Struct, frozen=True):
+class Match(Struct, frozen=True, gc=False):
     """The decision. ``profiles``: none, create; one, add; more, merge; in order of the best ids."""
 
     used: tuple[Id, ...]

@@ -22,7 +22,7 @@ RESTARTS_LIMIT = 100
 """Restarts of holds in one instance (H5)."""
 
 
-class Instance(Struct, frozen=True, array_like=True):
+class Instance(Struct, frozen=True, gc=False, array_like=True):
     """Where one passage stands. It always waits: ``due_ms`` is when its timer fires."""
 
     id: str
@@ -43,7 +43,7 @@ class Instance(Struct, frozen=True, array_like=True):
     """The event that last moved or restarted it; empty: none since entry."""
 
 
-class Running(Struct, frozen=True, array_like=True):
+class Running(Struct, frozen=True, gc=False, array_like=True):
     """All that journeys keep of one person."""
 
     instances: tuple[Instance, ...] = ()

@@ -17,7 +17,7 @@ END = "end"
 """Where a path ends."""
 
 
-class Send(Struct, frozen=True):
+class Send(Struct, frozen=True, gc=False):
     """One message for one destination: an activation (E6, E9)."""
 
     destination: str
@@ -26,13 +26,13 @@ class Send(Struct, frozen=True):
     """The call as JSON, ``messageId`` in it."""
 
 
-class Wait(Struct, frozen=True):
+class Wait(Struct, frozen=True, gc=False):
     """Stay until an instant."""
 
     until_ms: int
 
 
-class Go(Struct, frozen=True):
+class Go(Struct, frozen=True, gc=False):
     """Go on to ``next``. ``way`` is what it is counted as: ``branch:NAME``, ``timeout``, ``else``;
     empty: there is but one way.
 
@@ -44,7 +44,7 @@ class Go(Struct, frozen=True):
     remember: str = ""
 
 
-class Again(Struct, frozen=True):
+class Again(Struct, frozen=True, gc=False):
     """Stay, with the timer set anew (H5)."""
 
     until_ms: int
@@ -52,7 +52,7 @@ class Again(Struct, frozen=True):
     remember: str
 
 
-class Emit(Struct, frozen=True):
+class Emit(Struct, frozen=True, gc=False):
     """Send, then go on. ``counts`` says what became of each activation."""
 
     next: str

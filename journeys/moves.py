@@ -47,7 +47,7 @@ or ``else``; ``restarted``, ``exited``, ``sent``, ``payload_too_large``.
 """
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What changed: ``running`` to keep (None: nothing to keep any more), messages in order,
     what is to be counted, and the earliest timer (0: none)."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 
-class Trait(Struct, frozen=True, array_like=True):
+class Trait(Struct, frozen=True, gc=False, array_like=True):
     """A custom trait's winning update; ``value`` None is a tombstone (identity 6)."""
 
     value: Any
@@ -24,7 +24,7 @@ class Trait(Struct, frozen=True, array_like=True):
         return (self.timestamp_ms, self.received_at_ms, self.message_id)
 
 
-class ExternalId(Struct, frozen=True, array_like=True):
+class ExternalId(Struct, frozen=True, gc=False, array_like=True):
     """An identifier of the profile: who brought it and when."""
 
     type: str
@@ -34,7 +34,7 @@ class ExternalId(Struct, frozen=True, array_like=True):
     message_id: str
 
 
-class Computed(Struct, frozen=True, array_like=True):
+class Computed(Struct, frozen=True, gc=False, array_like=True):
     """A computed trait's present value; None once its source set became empty (audiences T5)."""
 
     value: Any
@@ -43,7 +43,7 @@ class Computed(Struct, frozen=True, array_like=True):
     """How often it has changed: it numbers the messages (audiences M9)."""
 
 
-class Membership(Struct, frozen=True, array_like=True):
+class Membership(Struct, frozen=True, gc=False, array_like=True):
     """A person's standing in an audience; absent before the first entry.
 
     ``transitions`` counts entries and exits: it numbers the messages (audiences M9).
@@ -55,7 +55,7 @@ class Membership(Struct, frozen=True, array_like=True):
     transitions: int
 
 
-class Profile(Struct, frozen=True, array_like=True):
+class Profile(Struct, frozen=True, gc=False, array_like=True):
     """One person, or one account (``collection`` ``accounts``)."""
 
     id: str
@@ -88,7 +88,7 @@ class Profile(Struct, frozen=True, array_like=True):
     """Leaf id -> what it remembers, for the leaves that remember little (`Leaf.small`)."""
 
 
-class Occurrence(Struct, frozen=True, array_like=True):
+class Occurrence(Struct, frozen=True, gc=False, array_like=True):
     """A row of the history: an event as it was applied to this profile.
 
     Keyed (profile id, NUL, timestamp in 8 bytes, messageId). It is also the evidence of identity

@@ -311,8 +311,9 @@ class Log:
             self._executor = ThreadPoolExecutor(1, "log-flush")
             sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         self._round = round_ = self._executor.submit(self._work, self._take())
-        # Straight into the loop: a wrapped future costs a busy loop two more turns a round.
-        round_.add_done_callback(lambda _: _call(loop, self._end, loop, round_))
+        # Straight into the loop: a wrapped future costs a busy loop two more turns a round. The
+        # callback may not hold the future: a circle keeps all that was written, decoded, for long.
+        round_.add_done_callback(lambda done: _call(loop, self._end, loop, done))
 
     def _end(self, loop: asyncio.AbstractEventLoop, round_: Future[list[_Written]]) -> None:
         """Take over a round, answer its callers, start the next."""

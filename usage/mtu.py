@@ -20,7 +20,7 @@ PREFIX = "usage:"
 _EPOCH = date(1970, 1, 1)
 
 
-class Visitor(Struct, frozen=True, array_like=True):
+class Visitor(Struct, frozen=True, gc=False, array_like=True):
     """An anonymousId in its latest month: each source it was seen on, with the first userId that
     stood beside it there; empty: none did."""
 
@@ -28,7 +28,7 @@ class Visitor(Struct, frozen=True, array_like=True):
     users: dict[str, str]
 
 
-class User(Struct, frozen=True, array_like=True):
+class User(Struct, frozen=True, gc=False, array_like=True):
     """A userId in its latest month: the sources it was seen on, sorted."""
 
     month: int
