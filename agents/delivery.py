@@ -257,7 +257,7 @@ def settled_definitions(state: State) -> int:
             if row.moved:
                 state.delete(FORWARDS, job[-8:])
             if row.attempts:
-                state.count(names.retrying, -1)
+                state.add(names.retrying, -1)
             if b":" not in job[:-9]:
                 state.delete(WAITING, job[:-9])
             _bury(
@@ -306,7 +306,7 @@ def _finish(state: State, destination: Ready, key: bytes, row: JobRow) -> None:
     if row.moved:
         state.delete(FORWARDS, key[-8:])
     if row.attempts:
-        state.count(destination.counters.retrying, -1)
+        state.add(destination.counters.retrying, -1)
     if b":" not in key[:-9]:
         _waits(state, key[:-9], -1)
 

@@ -212,7 +212,7 @@ def _settle(
                 owner = state.get(OWNERS, key)
                 assert owner is not None
                 state.put(OWNERS, key, Owner(target, owner.at_ms, owner.message_id, owner.raw))
-    state.count("identity:merges", len(losers))
+    state.add("identity:merges", len(losers))
     return target, tuple(losers)
 
 

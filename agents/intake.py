@@ -164,5 +164,5 @@ STAGE = Stage(
     "intake",
     {Received: receive, Answer: confirm, Revoke: revoke},
     (SIGHTS, LINKS, *ARCHIVE_TABLES),
-    reads=(SIGHTS, lambda record: record.message_id.encode()),
+    reads=(SIGHTS, lambda records: [record.message_id.encode() for record in records]),
 )

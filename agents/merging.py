@@ -48,7 +48,7 @@ def hand_over(state: State, order: MergeOut) -> None:
         if is_inside(profile, audience):
             strike(state, profile.id, audience)
     state.put(PROFILES, key, _tombstone(profile, order.survivor))
-    state.count("profiles", -1)
+    state.add("profiles", -1)
     state.out("delivery", order.loser, Moved(order.loser, order.survivor))
     state.out("profile", order.survivor,
               Hand(order.survivor, profile, conditions, running, order.message_id))

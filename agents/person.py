@@ -35,20 +35,19 @@ class Conditions:
     in rows of their own.
     """
 
-    __slots__ = ("_get", "_prefix", "_small", "_state", "before", "small")
+    __slots__ = ("_id", "_small", "_state", "before", "small")
 
     def __init__(self, state: State, profile: Profile) -> None:
         self._state = state
-        self._get = state.get
         self._small: frozenset[bytes] = state.definitions.plan.small
-        self._prefix = profile.id.encode() + b"\0"
+        self._id = profile.id
         self.before = self.small = profile.leaves
 
     def get(self, leaf_id: bytes) -> Any:
         """Return what the leaf remembers, or None."""
         if leaf_id in self._small:
             return self.small.get(leaf_id)
-        return self._get(CONDITIONS, self._prefix + leaf_id)
+        return self._state.get(CONDITIONS, self._key(leaf_id))
 
     def put(self, leaf_id: bytes, value: Any) -> None:
         """Keep what the leaf remembers."""
@@ -57,14 +56,17 @@ class Conditions:
                 self.small = dict(self.before)
             self.small[leaf_id] = value
         else:
-            self._state.put(CONDITIONS, self._prefix + leaf_id, value)
+            self._state.put(CONDITIONS, self._key(leaf_id), value)
 
     def delete(self, leaf_id: bytes) -> None:
         """Forget it."""
         if leaf_id in self._small:
             self.small = {key: value for key, value in self.small.items() if key != leaf_id}
         else:
-            self._state.delete(CONDITIONS, self._prefix + leaf_id)
+            self._state.delete(CONDITIONS, self._key(leaf_id))
+
+    def _key(self, leaf_id: bytes) -> bytes:
+        return self._id.encode() + b"\0" + leaf_id
 
 
 def settle_person(
@@ -122,7 +124,7 @@ def enlist(state: State, profile: Profile, audience: str) -> None:
 def strike(state: State, profile_id: str, audience: str) -> None:
     """The person is a member no more."""
     state.delete(MEMBERS, f"{audience}\0{profile_id}".encode())
-    state.count(f"audience:{audience}:size", -1)
+    state.add(f"audience:{audience}:size", -1)
 
 
 def announce_changes(

@@ -74,7 +74,7 @@ def arrive(state: State, record: Arrive) -> None:
     if changed:
         touched += plan.reading(changed)
         if unread := unreadable(plan, changed):
-            state.count("dates_unreadable", unread)
+            state.add("dates_unreadable", unread)
     if touched:
         touched = open_to(plan, profile, touched)
     if record.added:

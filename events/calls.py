@@ -257,11 +257,16 @@ def _track(call: dict[str, Any], context: dict[str, Any]) -> Refused | None:
 
 
 def _page(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:
-    return (
-        _object(call, "properties", _PROPERTIES)
-        or _text(call, "name", _NAME)
-        or _text(call, "category", _CATEGORY)
-    )
+    properties, name, category = call.get("properties"), call.get("name"), call.get("category")
+    if type(properties) is not dict or len(properties) > MAX_PROPERTIES:
+        refused = _object(call, "properties", _PROPERTIES)
+        if refused is not None:
+            return refused
+    if name is not None and (type(name) is not str or not name):
+        return _NAME
+    if category is not None and (type(category) is not str or not category):
+        return _CATEGORY
+    return None
 
 
 def _identify(call: dict[str, Any], _context: dict[str, Any]) -> Refused | None:

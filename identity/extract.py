@@ -40,12 +40,15 @@ def candidates(
     """
     found: list[Id] = []
     get = data.get
-    value = get("userId")
-    if value is not None:
-        _take(found, settings.user_id, value, trace)
-    value = get("anonymousId")
-    if value is not None:
-        _take(found, settings.anonymous_id, value, trace)
+    for value, kind in (
+        (get("userId"), settings.user_id), (get("anonymousId"), settings.anonymous_id)
+    ):
+        if value is not None:
+            known = kind.known.get(value) if trace is None and value.__class__ is str else None
+            if known is not None:
+                found.append(known)
+            else:
+                _take(found, kind, value, trace)
     if settings.cross_domain_id is not None:
         _take(found, settings.cross_domain_id, get("cross_domain_id"), trace)
     if type == "identify":

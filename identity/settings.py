@@ -4,7 +4,7 @@ The compiled form knows, for each call, which keys to look at, and for each type
 place in the order, how a value is normalised and which values are blocked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from typing import Annotated, Final, Literal
 
@@ -323,20 +323,24 @@ class Settings:
         """Return how values of a type are treated, known or not; the name of the latter is ""."""
         return self.kinds.get(type) or self._loose.get(type) or self._other
 
-    def ranked(self, ids: Iterable[Id]) -> tuple[Id, ...]:
+    def ranked(self, ids: Collection[Id]) -> tuple[Id, ...]:
         """Return the ids from best to worst; of one type in the order given. Rule: identity R1-R4.
 
         Types without a place of their own follow in the order of their names, so a new type takes
         its place by itself.
         """
         place = self.order.get
+        if len(ids) == 2:
+            one, two = ids
+            ordered = place(one[0], one[0]) <= place(two[0], two[0])
+            return (one, two) if ordered else (two, one)
         return tuple(sorted(ids, key=lambda id: place(id[0], id[0])))
 
     def ranks(self, seen: Iterable[str] = ()) -> dict[str, int]:
         """Return the rank of each type configured or in ``seen``, from 1. Rule: identity R1-R3."""
         names = {*self.configured, *self.order, *seen}
         names.discard("group_id")
-        ordered = self.ranked((name, "") for name in sorted(names))
+        ordered = self.ranked([(name, "") for name in sorted(names)])
         return {name: rank for rank, (name, _) in enumerate(ordered, 1)}
 
     def normalised(self, type: str, value: str) -> str:

@@ -109,6 +109,7 @@ class Runner:
         self._effects: list[tuple[str, int, Any]] = []
         self._ones: list[str] = []
         self._tally: list[tuple[str, int]] = []
+        self.count = self._ones.append
         self._stage = ""
         self.redriving = False
         self.put_back: Mapping[int, Mapping[int, int]] = {}
@@ -165,12 +166,9 @@ class Runner:
         else:
             self._outs.append((target, record))
 
-    def count(self, name: str, by: int = 1) -> None:
+    def add(self, name: str, by: int) -> None:
         """Add to a counter."""
-        if by == 1:
-            self._ones.append(name)
-        else:
-            self._tally.append((name, by))
+        self._tally.append((name, by))
 
     # ---- applying
     def apply(self, offset: int, value: bytes, items: list[Any] | None = None) -> int:
@@ -230,8 +228,8 @@ class Runner:
         """`_run` each, written out: this is the way of every event."""
         outs, handlers, name = self._outs, stage.handlers, stage.name
         if stage.reads is not None:
-            table, key_of = stage.reads
-            self._overlay.fetch(table, [key_of(record) for record in records])
+            table, keys_of = stage.reads
+            self._overlay.fetch(table, keys_of(records))
         for record in records:
             self._stage = name
             handlers[type(record)](self, record)
@@ -239,7 +237,13 @@ class Runner:
                 sent = outs[:]
                 outs.clear()
                 for target, follows in sent:
-                    self._run(target, follows)
+                    self._stage = target.name
+                    target.handlers[type(follows)](self, follows)
+                    if outs:
+                        last = outs[:]
+                        outs.clear()
+                        for lower, record in last:
+                            self._run(lower, record)
 
     def _run(self, stage: Stage, record: Any) -> None:
         """Handle a record and, depth first, all that follows from it."""
@@ -304,7 +308,7 @@ class Runner:
             raise _TakeCare
         kind = self._kinds[row.kind]
         value = msgspec.msgpack.encode((VERSION, row.kind, row.at_ms, [msgspec.Raw(row.item)]))
-        self.count("set_aside", -1)
+        self.add("set_aside", -1)
         self.delete(POISON, key)
         self._overlay.keep()
         item = self.codec.unpack(value, None).items[0]

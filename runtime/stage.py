@@ -65,8 +65,11 @@ class State(Protocol):
         """Send a record to a stage's inbox; in the fused mode it is handled, with all that
         follows from it, before the next one that this handler sends."""
 
-    def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter, which is state like any other (names ``applied``, ``a:b``)."""
+    def count(self, name: str, /) -> None:
+        """Add one to a counter, which is state like any other (names ``applied``, ``a:b``)."""
+
+    def add(self, name: str, by: int) -> None:
+        """Add to a counter."""
 
 
 Handler = Callable[[State, Any], None]
@@ -92,5 +95,5 @@ class Stage:
         self.reads = reads
 
 
-Reads = tuple[Table[Any], Callable[[Any], bytes]]
-"""A table that is not cached, and the key of an item's row in it."""
+Reads = tuple[Table[Any], Callable[[list[Any]], list[bytes]]]
+"""A table that is not cached, and the keys of some items' rows in it."""

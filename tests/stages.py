@@ -67,7 +67,11 @@ class MemoryState:
         """Keep what is sent."""
         self.outs.append(Sent(stage, key, record))
 
-    def count(self, name: str, by: int = 1) -> None:
+    def count(self, name: str, /) -> None:
+        """Add one to a counter."""
+        self.counters[name] += 1
+
+    def add(self, name: str, by: int) -> None:
         """Add to a counter."""
         self.counters[name] += by
 

@@ -212,7 +212,7 @@ class Tracking:
         if (
             len(body) > SINGLE_BYTES
             and not mobile
-            and any(len(item) > SINGLE_BYTES for item in items)
+            and max(map(len, items), default=0) > SINGLE_BYTES
         ):
             raise bodies.too_large(SINGLE_BYTES)
         if known is None:
