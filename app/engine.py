@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 TOPIC = "raw"
 STAGES = (intake.STAGE, identity.STAGE, PROFILE, usage.STAGE, delivery.STAGE)
 COMMIT_EVENTS = 2_000
-COMMIT_SECONDS = 0.1
+COMMIT_SECONDS = 0.05
 """Under load commits are this far apart, so that a person touched often is written seldom; what
 comes after a pause is committed at once."""
 YIELD_EVENTS = 200

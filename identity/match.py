@@ -5,7 +5,7 @@ decided which identifiers are used and which profiles become one; then the new n
 """
 
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
@@ -57,7 +57,7 @@ class Match(Struct, frozen=True, gc=False):
 
 
 def match(
-    ids: Iterable[Id],
+    ids: Collection[Id],
     owners: Mapping[Id, str],
     nodes: Mapping[str, Node],
     settings: Settings,
