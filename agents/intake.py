@@ -53,15 +53,19 @@ def receive(state: State, record: Received) -> None:
     definitions = state.definitions
     key = record.message_id.encode()
     sight = state.get(SIGHTS, key)
+    timestamp_ms = record.timestamp_ms
     repeat_of_ms = -1
-    if sight is not None:
+    if sight is None:
+        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms))
+    else:
         if at_ms < sight.at_ms + definitions.dedup_window_ms:
             state.count("duplicates")
             drop(state, record.message_id)
             return
         repeat_of_ms = sight.timestamp_ms
-    timestamp_ms = record.timestamp_ms
-    state.put(SIGHTS, key, Sight(at_ms, timestamp_ms if sight is None else repeat_of_ms))
+        if repeat_of_ms < 0:  # of before 1970: it was kept out and stands nowhere (identity G6)
+            repeat_of_ms = -1
+        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms if repeat_of_ms < 0 else repeat_of_ms))
 
     data = record.data
     if data is None:

@@ -127,3 +127,13 @@ async def test_engine_s9_poison_is_taken_up_by_one_record_at_a_time() -> None:
         fresh = MemoryStore()
         replay(fresh, log)
         assert digest(fresh) == digest(engine.store)
+
+
+def test_collect_C35_a_repeat_of_what_came_back_from_before_1970_is_kept_once() -> None:
+    shop = Shop()
+    shop.call("identify", "m7", stamp=-30_000, userId="u1", timestamp="1943-05-01T00:00:00.000Z")
+    shop.call("identify", "m7", at=2, userId="u1", traits={"plan": "free"})
+    shop.call("identify", "m7", at=4, stamp=2, userId="u1", traits={"plan": "free"})
+    (profile,) = (row for _, row in shop.reader.scan(PROFILES))
+    assert profile.traits["plan"].received_at_ms == START_MS + 2 * 86_400_000
+    assert len(list(shop.reader.scan(HISTORY))) == 1
