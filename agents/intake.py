@@ -66,14 +66,20 @@ def receive(state: State, record: Received) -> None:
         if repeat_of_ms < 0:  # of before 1970: it was kept out and stands nowhere (identity G6)
             repeat_of_ms = -1
         state.put(SIGHTS, key, Sight(at_ms, timestamp_ms if repeat_of_ms < 0 else repeat_of_ms))
+    admit(state, record, repeat_of_ms)
 
+
+def admit(state: State, record: Received, repeat_of_ms: int) -> None:
+    """Pass on an event that is no duplicate; ``repeat_of_ms`` as in `Event`."""
+    at_ms = state.at_ms
+    definitions = state.definitions
     data = record.data
     if data is None:
         data = _decode(record.body)
     kind: str = data["type"]
     source = record.source
-    event = Event(source, record.message_id, kind, at_ms, record.received_at_ms, timestamp_ms,
-                  record.body, data, repeat_of_ms)
+    event = Event(source, record.message_id, kind, at_ms, record.received_at_ms,
+                  record.timestamp_ms, record.body, data, repeat_of_ms)
     note(state, source, data.get("userId") or "", data.get("anonymousId") or "", at_ms)
     keep(state, event)
 

@@ -73,6 +73,8 @@ class Kind(Struct, frozen=True):
     """The items are definitions, taken in force before the stages see them."""
     redrive: bool = False
     """The items name set-aside ones by ``id``; those are what is run."""
+    mail: bool = False
+    """Routed: the items come from other stages, each with its origin."""
     closes: bool = False
     """Timers up to the envelope's instant have fired: later inputs lie behind it (protocol 3)."""
 
@@ -158,6 +160,9 @@ class Runner:
             self._overlay.keep()
 
     # ---- what handlers call besides get, put, delete, scan
+    routed = False
+    """Whether other stages have partitions of their own."""
+
     def out(self, stage: str, key: str, record: Any) -> None:  # noqa: ARG002, one process, no key
         """Send a record to a stage; when none has that name, to who takes the batch's effects."""
         target = self._stages.get(stage)
@@ -186,10 +191,10 @@ class Runner:
             return self._carefully()
         try:
             return self._take(offset, value, items)
-        except _STOPS:
+        except STOPS:
             raise
         except Exception as error:  # noqa: BLE001, found again, and dealt with, by `_carefully`
-            _damage(error)
+            damage(error)
             return self._carefully()
 
     def _take(self, offset: int, value: bytes, items: list[Any] | None) -> int:
@@ -282,14 +287,14 @@ class Runner:
         try:
             for name in kind.stages:
                 self._run(self._stages[name], item)
-        except _STOPS:
+        except STOPS:
             raise
         except Exception as error:  # noqa: BLE001, whatever an event breaks, its neighbours go on
-            _damage(error)
+            damage(error)
             self._overlay.undo()
             self._outs.clear()
             del self._ones[marks[0]:], self._tally[marks[1]:], self._effects[marks[2]:]
-            self._set_aside(place, self._stage, _told(error), value, index)
+            self._set_aside(place, self._stage, told(error), value, index)
         self._overlay.keep()
 
     def _set_aside(self, place: "Place", stage: str, why: str, value: bytes, index: int) -> None:
@@ -321,11 +326,7 @@ class Runner:
     # ---- the batch
     def commit(self) -> "Written":
         """Write all that was applied since the last commit, as one batch."""
-        try:
-            puts, deletes = self._changes()
-        except (TypeError, ValueError, OverflowError):
-            self._carefully()
-            puts, deletes = self._changes()
+        puts, deletes = self._encoded()
         self._store.write(puts, deletes)
         rows = self._overlay.written()
         effects: dict[str, list[tuple[int, Any]]] = {}
@@ -334,6 +335,20 @@ class Runner:
         self._effects.clear()
         self._batch.clear()
         return Written(self.applied, rows, effects)
+
+    def _encoded(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """Return the batch's rows; what cannot be encoded is found and set aside."""
+        try:
+            return self._changes()
+        except (TypeError, ValueError, OverflowError):
+            self._carefully()
+            return self._changes()
+
+    def _balanced(self) -> None:
+        """Every logged event is accounted for."""
+        counters = self.counters
+        balance = sum(counters.get(name, 0) for name in SETTLED)
+        assert counters.get("logged", 0) == balance, f"events are unaccounted for: {counters}"
 
     def _changes(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         counters = self.counters
@@ -344,8 +359,7 @@ class Runner:
         self._tally.clear()
         for name, by in changed.items():
             counters[name] = counters.get(name, 0) + by
-        balance = sum(counters.get(name, 0) for name in SETTLED)
-        assert counters.get("logged", 0) == balance, f"events are unaccounted for: {counters}"
+        self._balanced()
         for name in sorted(changed):
             self.put(COUNTERS, name.encode(), counters[name])
         self.put(
@@ -359,11 +373,11 @@ class _TakeCare(Exception):
     """The record must be run so that what it does can be undone."""
 
 
-_STOPS = (StateDamaged, MemoryError, OSError, AssertionError)
+STOPS = (StateDamaged, MemoryError, OSError, AssertionError)
 """What no event is to blame for: the worker stops."""
 
 
-def _damage(error: Exception) -> None:
+def damage(error: Exception) -> None:
     # What rocksdict raises when the store cannot be read.
     if type(error) is Exception and str(error).startswith(("Corruption", "IO error")):
         raise StateDamaged(str(error)) from error
@@ -389,7 +403,7 @@ class Written(Struct, frozen=True):
     effects: dict[str, list[tuple[int, Any]]]
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Return the error and where it was raised, on one line, without the event's text."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     name = frame.filename.rsplit("/", 2)

@@ -41,6 +41,8 @@ class State(Protocol):
     definitions: Any
     position: int
     """The offset of the record of the log that is being applied."""
+    routed: bool
+    """Whether what is sent goes to other partitions: then nothing of theirs can be read here."""
     redriving: bool
     """The present event was set aside, and is taken up again."""
 

@@ -31,7 +31,7 @@ class MemoryState:
         self.definitions = definitions
         self.at_ms = at_ms
         self.position = 0
-        self.redriving = False
+        self.redriving = self.routed = False
         self.rows: dict[bytes, dict[bytes, bytes]] = {}
         self.outs: list[Sent] = []
         self.counters: Counter[str] = Counter()
