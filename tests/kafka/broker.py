@@ -25,8 +25,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".kafka"
@@ -157,8 +158,7 @@ class Kafka:
         self._settings = settings or {}
         self._heap_mb = heap_mb
         self._ports = _free_ports(2 * brokers)
-        self._guards: dict[int, subprocess.Popen[bytes]] = {}
-        self._users = None
+        self._users: TextIO | None = None
 
     @property
     def servers(self) -> str:
@@ -194,9 +194,16 @@ class Kafka:
         return self
 
     def use(self) -> None:
-        """Keep the brokers up as long as this process lives, or until it stops them."""
-        self._users = (self.folder / "users").open("a")
-        fcntl.flock(self._users, fcntl.LOCK_SH)
+        """Keep the brokers up as long as this process lives, or until it says `leave`."""
+        if self._users is None:
+            self._users = (self.folder / "users").open("a")
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def leave(self) -> None:
+        """Need them no longer: they end with their last user."""
+        if self._users is not None:
+            self._users.close()
+            self._users = None
 
     def restart(self, *nodes: int) -> None:
         """Start brokers that are down; return when they serve. None named: all."""
@@ -225,8 +232,7 @@ class Kafka:
     def close(self) -> None:
         """Kill what runs and remove the data."""
         self.kill()
-        if self._users is not None:
-            self._users.close()
+        self.leave()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> "Kafka":
@@ -277,33 +283,41 @@ class Kafka:
         seen = log.stat().st_size if log.exists() else 0
         (place / "pid").unlink(missing_ok=True)
         with log.open("ab") as out:
-            self._guards[node] = subprocess.Popen(
+            subprocess.run(
                 [sys.executable, __file__, "guard", self.folder / "users", place / "pid",
                  *self._jvm(), "kafka.Kafka", place / "server.properties"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                check=True)
         return seen
 
     def _await_started(self, node: int, seen: int) -> None:
         log, until = self._place(node) / "log", time.monotonic() + 60
         while STARTED not in (told := log.read_bytes()[seen:]):
-            code = self._guards[node].poll()
-            if code is not None or time.monotonic() > until:
-                end = told.decode()[-3000:]
-                raise RuntimeError(f"broker {node} did not start (it ended with {code}):\n{end}")
+            if not self._alive(node) or time.monotonic() > until:
+                raise RuntimeError(f"broker {node} did not start:\n{told.decode()[-3000:]}")
             time.sleep(0.02)
 
-    def _end(self, nodes: "tuple[int, ...] | list[int]", how: signal.Signals) -> None:
-        for node in nodes:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    def _alive(self, node: int) -> bool:
+        try:
+            os.kill(self._pid(node), 0)
+        except FileNotFoundError:
+            return True  # its guard has not said yet
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _end(self, nodes: Sequence[int], how: signal.Signals) -> None:
+        running = [node for node in nodes if (self._place(node) / "pid").exists()]
+        for node in running:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid(node), signal.SIGCONT)
                 os.kill(self._pid(node), how)
-        for node in nodes:
-            if guard := self._guards.pop(node, None):
-                try:
-                    guard.wait(20)
-                except subprocess.TimeoutExpired:
+        until = time.monotonic() + 20
+        for node in running:
+            while self._alive(node):
+                if time.monotonic() > until:
                     os.kill(self._pid(node), signal.SIGKILL)
-                    guard.wait(20)
+                time.sleep(0.01)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -333,10 +347,12 @@ def shared(folder: Path) -> Kafka:
 
 
 def _guard(users: str, pid: str, *command: str) -> int:
-    """Run ``command`` until it ends by itself or no process holds ``users`` any longer.
+    """Run ``command``, behind the caller, until it ends or no process holds ``users`` any longer.
 
     The kernel gives a lock back however its holder ends, so no broker outlives its tests.
     """
+    if os.fork():
+        return 0
     process = subprocess.Popen(command)
     Path(f"{pid}.new").write_text(str(process.pid))
     Path(f"{pid}.new").rename(pid)

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +15,13 @@ class NoKafka(UserWarning):
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Kafka:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A running Kafka. Do not stop it: others use it; `Kafka(tmp_path)` is one of your own."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     try:
-        return shared(folder / "kafka")
+        kafka = shared(folder / "kafka")
     except Missing as reason:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has no Kafka: {reason}", pytrace=False)
@@ -28,6 +29,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Kafka:
             warnings.simplefilter("always")
             warnings.warn(f"NOTHING OF KAFKA IS TESTED: {reason}", NoKafka, stacklevel=1)
         pytest.skip(f"no Kafka here: {reason}")
+    yield kafka
+    kafka.leave()
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""The changelog writer and its recovery reader, against a real broker."""
+
+import asyncio
+
+import pytest
+
+from tests.kafka.broker import Kafka
+from transport.kafka import Changelog, Fenced, NotReached, Topic, Unknown, ensure_topics, parse
+
+
+@pytest.fixture
+async def settings(broker, name):
+    found = parse(broker.url, {})
+    assert await ensure_topics(found, [Topic(name, 2, changelog=True)]) == [name]
+    return found
+
+
+def rows(count, size=10, mark=b"v"):
+    return [(b"key%d" % number, mark * size) for number in range(count)]
+
+
+async def recovered(changelog, start=0):
+    return [row async for each, _ in changelog.recover(start) for row in each]
+
+
+async def test_protocol_9_what_was_appended_is_recovered_in_order(settings, name):
+    changelog = Changelog(settings, name, 1, f"{name}-1")
+    await changelog.open()
+    assert await recovered(changelog) == []
+    first = await changelog.append([*rows(3), (b"key1", None)])
+    assert first == 4
+    last = await changelog.append([(b"", b""), (b"late", b"x")])
+    assert last == 7  # a commit marker lies between
+    assert await recovered(changelog) == [*rows(3), (b"key1", None), (b"", b""), (b"late", b"x")]
+    assert await recovered(changelog, first) == [(b"", b""), (b"late", b"x")]
+    assert await recovered(changelog, last) == []
+    await changelog.close()
+
+
+async def test_protocol_9_a_batch_larger_than_a_request_is_one_transaction(settings, name):
+    changelog = Changelog(settings, name, 0, f"{name}-0")
+    await changelog.open()
+    large = [*rows(2000, 1500), (b"huge", bytes(5 << 20))]
+    end = await changelog.append(large)
+    assert end == len(large)
+    assert await recovered(changelog) == large
+    await changelog.close()
+
+
+async def test_protocol_9_the_new_owner_fences_the_old_one_before_it_reads(settings, name):
+    old, new = (Changelog(settings, name, 0, f"{name}-0") for _ in range(2))
+    await old.open()
+    await old.append(rows(2, mark=b"a"))
+    await new.open()
+    with pytest.raises(Fenced):
+        await old.append(rows(1, mark=b"b"))
+    assert await recovered(new) == rows(2, mark=b"a")
+    await new.append(rows(1, mark=b"c"))
+    assert await recovered(new) == rows(2, mark=b"a") + rows(1, mark=b"c")
+    await old.close()
+    await new.close()
+
+
+@pytest.mark.parametrize("step", ["added", "produced"])
+async def test_protocol_9_what_a_dead_owner_left_open_is_never_read(settings, name, step):
+    dead, new = (Changelog(settings, name, 0, f"{name}-0") for _ in range(2))
+    await dead.open()
+    await dead.append(rows(1, mark=b"a"))
+    producer = dead._producer
+    await producer.begin_transaction()
+    sent = await dead._send(producer, rows(3, mark=b"open"))
+    if step == "produced":
+        await asyncio.gather(*sent)
+    else:
+        for each in sent:
+            each.close()
+    await dead.close()
+    await new.open()
+    await asyncio.wait_for(new.append(rows(1, mark=b"new")), 5)
+    assert await recovered(new) == rows(1, mark=b"a") + rows(1, mark=b"new")
+    await new.close()
+
+
+async def test_protocol_9_without_a_broker_the_outcome_is_unknown_and_recovery_tells(
+        tmp_path, name):
+    with Kafka(tmp_path / "kafka") as broker:
+        settings = parse(broker.url, {})
+        await ensure_topics(settings, [Topic(name, 1, changelog=True)])
+        changelog = Changelog(settings, name, 0, name, timeout_s=1)
+        await changelog.open()
+        await changelog.append(rows(2))
+        await asyncio.to_thread(broker.kill)
+        with pytest.raises(Unknown):
+            await changelog.append(rows(5))
+        with pytest.raises(NotReached):
+            await changelog.open()
+        await asyncio.to_thread(broker.restart)
+        while True:
+            try:
+                await changelog.open()
+                break
+            except NotReached:
+                continue
+        assert await recovered(changelog) in (rows(2), rows(2) + rows(5))
+        await changelog.append(rows(1, mark=b"after"))
+        await changelog.close()

@@ -1,0 +1,622 @@
+"""Kafka as the log of the routed mode: who may write a partition's changelog, and how it is read.
+
+`Changelog` is the fence. Each partition of a stage has one transactional id; opening it makes
+the broker refuse whoever held it before, so that a worker which slept through a take-over can
+write nothing over its successor's rows. `Outbox` sends what goes on to other stages: outside any
+transaction, since a replaced worker's outputs equal its successor's and are known by their
+origin. `Inbox` reads from given offsets, `Membership` says which partitions are this worker's.
+Nothing here knows what the bytes mean (protocol 9).
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ssl import SSLContext
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import errors as broker
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.helpers import create_ssl_context
+
+RECORD_BYTES = 16 << 20
+"""The largest record of any topic."""
+BATCH_BYTES = 1 << 20
+"""Rows of one transaction go out in record batches of about this size."""
+
+logger = logging.getLogger(__name__)
+
+Row = tuple[bytes, bytes | None]
+
+
+class Fenced(Exception):
+    """The partition's changelog is another's now, or was given up by the broker: stop, never retry.
+
+    Nothing of the refused append will ever be read.
+    """
+
+
+class Unknown(Exception):
+    """An append may have taken place or not: write no local state, open again and recover."""
+
+
+class NotReached(Exception):
+    """The brokers cannot be reached, or did not answer in time. Nothing was written."""
+
+
+class Broken(Exception):
+    """Something sent was not taken, and what came after it must not be: begin anew."""
+
+
+class OutOfRange(Exception):
+    """An inbox does not hold the offset asked for: cut, made anew, or never that long."""
+
+
+class TopicDiffers(Exception):
+    """A topic is there, but not as wanted."""
+
+
+# ---- settings ------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class KafkaSettings:
+    """Where the brokers are and how to be let in. What is secret is in no repr."""
+
+    servers: tuple[str, ...]
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_context: SSLContext | None = field(default=None, repr=False, compare=False)
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that every client of aiokafka takes."""
+        return {
+            "bootstrap_servers": list(self.servers),
+            "security_protocol": self.security_protocol,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password,
+            "ssl_context": self.ssl_context,
+            "retry_backoff_ms": 100,
+        }
+
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+ENVIRONMENT = "WATERSMEET_KAFKA_"
+
+
+def parse(url: str, environ: Mapping[str, str] = os.environ) -> KafkaSettings:
+    """Return the settings of ``kafka://host:9092,host2:9092``; a port left out is 9092.
+
+    TLS and SASL come from ``environ``: WATERSMEET_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM,
+    _SASL_USERNAME, _SASL_PASSWORD, _CAFILE, _CERTFILE, _KEYFILE. Raises ValueError with a
+    sentence for whoever set them; it never contains a secret.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != "kafka" or "@" in rest:
+        raise ValueError("a Kafka broker is written kafka://host:9092,host2:9092; a user and a "
+                         f"password go into {ENVIRONMENT}SASL_USERNAME and _SASL_PASSWORD")
+    servers = tuple(_server(each) for each in rest.rstrip("/").split(","))
+    given = {name.removeprefix(ENVIRONMENT): value for name, value in environ.items()
+             if name.startswith(ENVIRONMENT) and value}
+    known = {"SECURITY_PROTOCOL", "SASL_MECHANISM", "SASL_USERNAME", "SASL_PASSWORD", "CAFILE",
+             "CERTFILE", "KEYFILE"}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"{ENVIRONMENT}{unknown[0]} is not a setting; there are: "
+                         + ", ".join(sorted(known)))
+    protocol = given.get("SECURITY_PROTOCOL", "PLAINTEXT")
+    mechanism = given.get("SASL_MECHANISM", "PLAIN")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"{ENVIRONMENT}SECURITY_PROTOCOL is one of: " + ", ".join(PROTOCOLS))
+    if mechanism not in MECHANISMS:
+        raise ValueError(f"{ENVIRONMENT}SASL_MECHANISM is one of: " + ", ".join(MECHANISMS))
+    _check_pairs(protocol, given)
+    return KafkaSettings(
+        servers, protocol, mechanism, given.get("SASL_USERNAME"), given.get("SASL_PASSWORD"),
+        _context(given) if protocol.endswith("SSL") else None,
+    )
+
+
+def _server(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, "9092"
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+        raise ValueError(f'"{text}" is not a broker: write host:9092')
+    return f"{host}:{port}"
+
+
+def _check_pairs(protocol: str, given: Mapping[str, str]) -> None:
+    """Refuse settings that would be left unused in silence."""
+    sasl = [name for name in given if name.startswith("SASL_")]
+    if sasl and not protocol.startswith("SASL_"):
+        raise ValueError(f"{ENVIRONMENT}{sasl[0]} is set, but {ENVIRONMENT}SECURITY_PROTOCOL is "
+                         f"{protocol}: set it to SASL_SSL (or SASL_PLAINTEXT)")
+    if protocol.startswith("SASL_") and not {"SASL_USERNAME", "SASL_PASSWORD"} <= given.keys():
+        raise ValueError(f"{protocol} needs {ENVIRONMENT}SASL_USERNAME and _SASL_PASSWORD")
+    files = [name for name in ("CAFILE", "CERTFILE", "KEYFILE") if name in given]
+    if files and not protocol.endswith("SSL"):
+        raise ValueError(f"{ENVIRONMENT}{files[0]} is set, but {ENVIRONMENT}SECURITY_PROTOCOL is "
+                         f"{protocol}: set it to SSL or SASL_SSL")
+    if "KEYFILE" in given and "CERTFILE" not in given:
+        raise ValueError(f"{ENVIRONMENT}KEYFILE needs {ENVIRONMENT}CERTFILE")
+
+
+def _context(given: Mapping[str, str]) -> SSLContext:
+    try:
+        return create_ssl_context(cafile=given.get("CAFILE"), certfile=given.get("CERTFILE"),
+                                  keyfile=given.get("KEYFILE"))
+    except OSError as error:  # ssl.SSLError is one
+        names = ", ".join(f"{ENVIRONMENT}{name}" for name in sorted(given) if "FILE" in name)
+        raise ValueError(f"TLS cannot be set up from {names}: {error}") from error
+
+
+# ---- topics --------------------------------------------------------------------------------------
+class Topic(NamedTuple):
+    """A topic as it must be: an inbox keeps every record, a changelog the last one of each key."""
+
+    name: str
+    partitions: int
+    changelog: bool = False
+
+    def configs(self) -> dict[str, str]:
+        """Return the broker's settings for it, but for those that depend on the replication."""
+        keep = {"cleanup.policy": "compact"} if self.changelog else {
+            "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+        return {**keep, "max.message.bytes": str(RECORD_BYTES),
+                "unclean.leader.election.enable": "false"}
+
+
+async def ensure_topics(settings: KafkaSettings, topics: Iterable[Topic],
+                        replication: int | None = None,
+                        extra: Mapping[str, str] | None = None) -> list[str]:
+    """Create what is missing and return its names; what is there is compared, never changed.
+
+    ``replication``: 3, or as many as there are brokers. ``extra`` settings for those created.
+    Raises TopicDiffers when a topic has another number of partitions or another cleanup.policy,
+    NotReached. Two workers may do this at once.
+    """
+    wanted = {topic.name: topic for topic in topics}
+    async with _admin(settings) as admin:
+        there = {each["topic"] for each in await _describe(admin, [])} & wanted.keys()
+        copies = replication or min(3, len((await admin.describe_cluster())["brokers"]))
+        own = {"min.insync.replicas": str(max(1, copies - 1)), **(extra or {})}
+        missing = [topic for name, topic in wanted.items() if name not in there]
+        if missing:
+            answer = await admin.create_topics([
+                NewTopic(topic.name, topic.partitions, copies,
+                         topic_configs={**topic.configs(), **own}) for topic in missing])
+            for name, code, reason in answer.topic_errors:
+                if code not in (0, broker.TopicAlreadyExistsError.errno):
+                    raise TopicDiffers(f"topic {name} cannot be created: "
+                                       f"{reason or broker.for_code(code).__name__}")
+        await _await_leaders(admin, wanted)
+        policies = await _configs(admin, list(wanted), "cleanup.policy")
+    for name, found in policies.items():
+        if found["cleanup.policy"] != wanted[name].configs()["cleanup.policy"]:
+            raise TopicDiffers(f"topic {name} has cleanup.policy={found['cleanup.policy']}, and "
+                               f"must have {wanted[name].configs()['cleanup.policy']}")
+    return [topic.name for topic in missing]
+
+
+async def _await_leaders(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic]) -> None:
+    """Return when every partition can be written."""
+    for _ in range(200):
+        found = {each["topic"]: each["partitions"]
+                 for each in await _describe(admin, list(wanted)) if not each["error_code"]}
+        for name, partitions in found.items():
+            if len(partitions) != wanted[name].partitions:
+                raise TopicDiffers(f"topic {name} has {len(partitions)} partitions, not "
+                                   f"{wanted[name].partitions}")
+        if len(found) == len(wanted) and all(
+                each["leader"] >= 0 for partitions in found.values() for each in partitions):
+            return
+        await asyncio.sleep(0.05)
+    raise NotReached(f"no leaders yet for the topics {', '.join(sorted(wanted))}")
+
+
+async def check_brokers(settings: KafkaSettings, topics: Iterable[str] = ()) -> list[str]:
+    """Return a sentence for each setting under which what was answered 200 may be lost.
+
+    Looks at ``topics``, at the brokers' own topics of transactions and groups, and at how many
+    brokers there are. Empty when all is well. Raises NotReached.
+    """
+    warnings = []
+    async with _admin(settings) as admin:
+        count = len((await admin.describe_cluster())["brokers"])
+        if count < 3:
+            warnings.append(f"there are {count} brokers: with fewer than 3, losing one of them "
+                            "can lose what was answered 200")
+        own = {"__transaction_state", "__consumer_offsets"}
+        wanted = {*topics, *own}
+        described = [each for each in await _describe(admin, []) if each["topic"] in wanted]
+        configs = await _configs(admin, [each["topic"] for each in described],
+                                 "min.insync.replicas", "unclean.leader.election.enable")
+    few, unsafe, unclean = [], [], []
+    for each in sorted(described, key=lambda each: each["topic"]):
+        name = each["topic"]
+        if min((len(one["replicas"]) for one in each["partitions"]), default=0) < 3:
+            few.append(name)
+        if int(configs[name]["min.insync.replicas"]) < 2:
+            unsafe.append(name)
+        if configs[name]["unclean.leader.election.enable"] == "true":
+            unclean.append(name)
+    for names, what in ((few, "replication below 3"), (unsafe, "min.insync.replicas below 2"),
+                        (unclean, "unclean.leader.election.enable=true")):
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            warnings.append(f"{what}: {shown}")
+    return warnings
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**settings.options())
+    try:
+        await admin.start()
+        yield admin
+    except (broker.KafkaError, TimeoutError, OSError) as error:
+        raise NotReached(f"{', '.join(settings.servers)}: {_told(error)}") from error
+    finally:
+        await admin.close()
+
+
+async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    return await admin.describe_topics(names or None)
+
+
+async def _configs(admin: AIOKafkaAdminClient, topics: list[str],
+                   *names: str) -> dict[str, dict[str, str]]:
+    if not topics:
+        return {}
+    answers = await admin.describe_configs([
+        ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names)) for topic in topics])
+    return {
+        topic: {entry[0]: entry[1] for entry in entries}
+        for answer in answers for code, _, _, topic, entries in answer.resources if not code
+    }
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+# ---- the changelog -------------------------------------------------------------------------------
+class Changelog:
+    """The changelog of one partition of a stage, and the one right to write it.
+
+    `open`, then `recover`, then `append`: whoever reads before it has fenced its predecessor
+    may miss what that one still writes. Rule: protocol 9.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, partition: int, transactional_id: str,
+                 *, timeout_s: float = 30.0) -> None:
+        """``transactional_id``: the same for every owner this partition ever has, nobody else's.
+
+        ``timeout_s`` bounds each call, and how long a transaction may stay open at the broker.
+        """
+        self._settings = settings
+        self._at = TopicPartition(topic, partition)
+        self._id = transactional_id
+        self._timeout_s = timeout_s
+        self._producer: AIOKafkaProducer | None = None
+
+    async def open(self) -> None:
+        """Take the partition over: whoever had it is refused from now on, what it left open ends.
+
+        Raises NotReached. Must not be called by a worker that is not the partition's owner.
+        """
+        assert self._producer is None, "it is open"
+        producer = AIOKafkaProducer(
+            **self._settings.options(),
+            transactional_id=self._id,
+            transaction_timeout_ms=int(self._timeout_s * 1000),
+            request_timeout_ms=int(self._timeout_s * 1000),
+            acks="all",
+            max_batch_size=BATCH_BYTES,
+            compression_type="lz4",
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.start()
+        except BaseException as error:
+            await _drop(producer)
+            if isinstance(error, broker.KafkaError | OSError):  # TimeoutError is an OSError
+                raise NotReached(f"{self._id}: {_told(error)}") from error
+            raise
+        self._producer = producer
+
+    async def recover(self, start: int = 0) -> AsyncIterator[tuple[list[Row], int]]:
+        """Yield ``(rows, offset after them)`` from ``start`` to the last committed row.
+
+        Rows of transactions that were not committed are left out; a value None means the key is
+        gone. Raises NotReached when nothing more comes for ``timeout_s``, OutOfRange.
+        """
+        assert self._producer is not None, "fence first, then read"
+        consumer = _reader(self._settings, isolation_level="read_committed")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await consumer.start()
+                end = (await consumer.end_offsets([self._at]))[self._at]
+            if start > end:
+                raise OutOfRange(f"{self._at.topic}-{self._at.partition} ends at {end}, "
+                                 f"before {start}")
+            consumer.assign([self._at])
+            consumer.seek(self._at, start)
+            # The last offset is that of a commit marker, which is no row: the position passes it.
+            moved = asyncio.get_running_loop().time()
+            while (position := await consumer.position(self._at)) < end:
+                fetched = await consumer.getmany(timeout_ms=20)
+                if records := fetched.get(self._at):
+                    yield [(each.key, each.value) for each in records], records[-1].offset + 1
+                now = asyncio.get_running_loop().time()
+                if await consumer.position(self._at) > position:
+                    moved = now
+                elif now > moved + self._timeout_s:
+                    raise NotReached(f"{self._at.topic}-{self._at.partition} stays at {position} "
+                                     f"of {end}")
+        except broker.OffsetOutOfRangeError as error:
+            raise OutOfRange(f"{self._at.topic}-{self._at.partition} has no {start}") from error
+        except (broker.KafkaError, OSError) as error:
+            raise NotReached(f"{self._at.topic}-{self._at.partition}: {_told(error)}") from error
+        finally:
+            await consumer.stop()
+
+    async def append(self, rows: Sequence[Row]) -> int:
+        """Append ``rows`` as a whole, durably; return the offset after them.
+
+        Raises Fenced, or Unknown; either way, and when cancelled, it is closed afterwards.
+        Cost: three round trips, and a marker record.
+        """
+        producer = self._producer
+        assert producer is not None, "it is closed"
+        assert rows
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.begin_transaction()
+                *_, last = await asyncio.gather(*await self._send(producer, rows))
+                await producer.commit_transaction()
+        except BaseException as error:
+            self._producer = None
+            await _drop(producer)
+            if isinstance(error, broker.ProducerFenced | broker.InvalidProducerEpoch):
+                raise Fenced(f"{self._id}: another has taken over") from error
+            if isinstance(error, broker.KafkaError | OSError):
+                raise Unknown(f"{self._id}: {_told(error)}") from error
+            raise
+        return last
+
+    async def _send(self, producer: AIOKafkaProducer,
+                    rows: Sequence[Row]) -> "list[asyncio.Future[int]]":
+        sent = []
+        rows = deque(rows)
+        while rows:
+            batch, count = producer.create_batch(), 0
+            while rows and batch.append(key=rows[0][0], value=rows[0][1], timestamp=None):
+                rows.popleft()
+                count += 1
+            assert count, "an empty batch takes any row"
+            future = await producer.send_batch(batch, self._at.topic, partition=self._at.partition)
+            sent.append(_end(future, count))
+        return sent
+
+    async def close(self) -> None:
+        """Give the connections back. The right to write stays until another opens."""
+        if producer := self._producer:
+            self._producer = None
+            await _drop(producer)
+
+
+async def _end(sent: "asyncio.Future[Any]", count: int) -> int:
+    return (await sent).offset + count
+
+
+async def _drop(producer: AIOKafkaProducer) -> None:
+    """Close at once: its own `stop` first waits, without end, for what the broker does not take."""
+    producer._closed = True
+    producer._message_accumulator.fail_all(broker.ProducerClosed())
+    sender = producer._sender.sender_task
+    for _ in range(3):  # it waits for its own tasks each time it is told to end
+        if sender is None or sender.done():
+            break
+        sender.cancel()
+        await asyncio.wait([sender], timeout=0.1)
+    await producer.client.close()
+    if manager := producer._txn_manager:
+        waiter = manager.wait_for_transaction_end() if manager.transactional_id else None
+        if waiter is not None and waiter.done() and not waiter.cancelled():
+            waiter.exception()  # seen
+
+
+def _reader(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **settings.options(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=4 << 20,
+        **options,
+    )
+
+
+# ---- outputs -------------------------------------------------------------------------------------
+class Outbox:
+    """Sends records to other partitions' inboxes, in order within each.
+
+    One a worker, shared by its partitions. What could not be sent in order is never followed by
+    anything: then it is broken, every send raises, and all that use it begin anew.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._broken: BaseException | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises NotReached."""
+        producer = AIOKafkaProducer(
+            **self._settings.options(),
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=RECORD_BYTES,
+            linger_ms=0,
+        )
+        try:
+            async with asyncio.timeout(30):
+                await producer.start()
+        except BaseException as error:
+            await _drop(producer)
+            if isinstance(error, broker.KafkaError | OSError):
+                raise NotReached(_told(error)) from error
+            raise
+        self._producer = producer
+
+    async def send(self, phase: Iterable[tuple[str, int, bytes]]) -> None:
+        """Send ``(topic, partition, value)`` each; return when the brokers hold all of them.
+
+        While they cannot be reached it waits, without end. Raises Broken. Whoever cancels it does
+        not know which of them were sent.
+        """
+        producer = self._producer
+        assert producer is not None, "it is not open"
+        if self._broken is not None:
+            raise Broken(_told(self._broken)) from self._broken
+        waiting: list[asyncio.Future[Any]] = []
+        try:
+            for topic, partition, value in phase:
+                waiting.append(await self._queue(producer, topic, partition, value))
+            if waiting:
+                await asyncio.wait(waiting)
+            for each in waiting:
+                each.result()
+        except broker.KafkaError as error:
+            self._broken = self._broken or error
+            for each in waiting:
+                each.cancel()
+            raise Broken(_told(error)) from error
+
+    async def _queue(self, producer: AIOKafkaProducer, topic: str, partition: int,
+                     value: bytes) -> "asyncio.Future[Any]":
+        while True:
+            try:
+                return await producer.send(topic, value, partition=partition)
+            except broker.KafkaTimeoutError:
+                continue  # no room before it yet: it was not taken
+
+    async def close(self) -> None:
+        """Give the connections back; what is still being sent may arrive or not."""
+        if producer := self._producer:
+            self._producer = None
+            await _drop(producer)
+
+
+# ---- inboxes -------------------------------------------------------------------------------------
+Received = tuple[str, int, int, bytes]
+"""topic, partition, offset, value"""
+
+
+class Inbox:
+    """Reads given partitions from given offsets; no group, no commits, nothing skipped."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._waiting: deque[Received] = deque()
+
+    async def open(self) -> None:
+        """Connect. Raises NotReached."""
+        consumer = _reader(self._settings, fetch_max_wait_ms=500)
+        try:
+            await consumer.start()
+        except (broker.KafkaError, OSError) as error:
+            await consumer.stop()
+            raise NotReached(_told(error)) from error
+        self._consumer = consumer
+
+    def assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Read these from now on, each from its offset. What was there before is forgotten."""
+        assert self._consumer is not None, "it is not open"
+        self._waiting.clear()
+        self._next = {TopicPartition(*at): offset for at, offset in offsets.items()}
+        self._assign()
+
+    def add(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Read these as well."""
+        fresh = {TopicPartition(*at): offset for at, offset in offsets.items()}
+        assert not fresh.keys() & self._next.keys(), "it is read already"
+        self._next |= fresh
+        self._assign()
+
+    def remove(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Read these no longer; nothing more of them is returned."""
+        gone = {TopicPartition(*at) for at in partitions}
+        self._next = {at: offset for at, offset in self._next.items() if at not in gone}
+        self._waiting = deque(each for each in self._waiting if each[:2] not in gone)
+        self._assign()
+
+    def _assign(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None, "it is not open"
+        if not self._next:
+            consumer.unsubscribe()
+            return
+        consumer.assign(list(self._next))
+        for at, offset in self._next.items():
+            consumer.seek(at, offset)
+
+    async def read(self, max_bytes: int, timeout_s: float = 1.0) -> list[Received]:
+        """Return what has come, in order within each partition, of about ``max_bytes`` in all.
+
+        At least one record, or empty after ``timeout_s``. Raises OutOfRange.
+        """
+        assert self._consumer is not None, "it is not open"
+        if not self._waiting:
+            await self._fetch(timeout_s)
+        taken, size = [], 0
+        while self._waiting and (not taken or size + len(self._waiting[0][3]) <= max_bytes):
+            each = self._waiting.popleft()
+            taken.append(each)
+            size += len(each[3])
+        return taken
+
+    async def _fetch(self, timeout_s: float) -> None:
+        if not self._next:
+            await asyncio.sleep(timeout_s)
+            return
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
+        except broker.OffsetOutOfRangeError as error:
+            (at, offset), = error.args[0].items()
+            raise OutOfRange(f"{at.topic}-{at.partition} has no offset {offset}") from error
+        for at, records in fetched.items():
+            if at in self._next:
+                self._waiting.extend((at.topic, at.partition, each.offset, each.value)
+                                     for each in records)
+                self._next[at] = records[-1].offset + 1
+
+    async def ends(self, partitions: Iterable[tuple[str, int]] | None = None) -> (
+            dict[tuple[str, int], int]):
+        """Return the next offset to be written, of ``partitions`` or of all that are read.
+
+        Raises NotReached.
+        """
+        wanted = [TopicPartition(*at) for at in (self._next if partitions is None else partitions)]
+        try:
+            found = await self._consumer.end_offsets(wanted) if wanted else {}
+        except (broker.KafkaError, OSError) as error:
+            raise NotReached(_told(error)) from error
+        return {(at.topic, at.partition): offset for at, offset in found.items()}
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if consumer := self._consumer:
+            self._consumer = None
+            await consumer.stop()
