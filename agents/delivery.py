@@ -234,6 +234,28 @@ def move(state: State, moved: Moved) -> None:
             state.put(FORWARDS, number, new)
 
 
+def take_away(state: State, queue: str) -> list[tuple[str, int, JobRow]]:
+    """Remove the jobs that wait for a merged profile, and return them: destination, number and
+    job, in order. An attempt under way is forgotten; its result will find nothing."""
+    gone: list[tuple[str, int, JobRow]] = []
+    for destination in _destinations(state):
+        place = b"%b\0%b" % (destination.encode(), queue.encode())
+        if not state.get(WAITING, place):
+            continue
+        state.delete(WAITING, place)
+        for key, row in _queue(state, place + b"\0"):
+            state.delete(JOBS, key)
+            gone.append((destination, job_number(key), row))
+    return gone
+
+
+def admit_job(state: State, destination: str, queue: str, number: int, row: JobRow) -> None:
+    """Put a job, as it stood elsewhere, in its place of the queue."""
+    place = b"%b\0%b" % (destination.encode(), queue.encode())
+    state.put(JOBS, place + b"\0" + number.to_bytes(8, "big"), row)
+    _waits(state, place, 1)
+
+
 def clear(state: State, _record: Define) -> None:
     """Take in other definitions."""
     settled_definitions(state)
@@ -289,6 +311,10 @@ def _destinations(state: State) -> Destinations:
 
 def _number(state: State) -> int:
     number = (state.get(NUMBERS, _LAST) or 0) + 1
+    if state.routed:
+        # A merge may unite queues of two partitions: numbers rise with time, and none is given
+        # twice. The low byte is the partition's.
+        number = max(number + 255, state.at_ms << 20) >> 8 << 8 | state.number
     state.put(NUMBERS, _LAST, number)
     return number
 

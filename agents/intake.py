@@ -49,24 +49,31 @@ def receive(state: State, record: Received) -> None:
 
     Rule: collect C-33, C-35; identity 3; protocol 3.
     """
-    at_ms = state.at_ms
-    definitions = state.definitions
-    key = record.message_id.encode()
-    sight = state.get(SIGHTS, key)
-    timestamp_ms = record.timestamp_ms
-    repeat_of_ms = -1
-    if sight is None:
-        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms))
+    keep, repeat_of_ms = sight(state, record.message_id, record.timestamp_ms)
+    if keep:
+        admit(state, record, repeat_of_ms)
     else:
-        if at_ms < sight.at_ms + definitions.dedup_window_ms:
-            state.count("duplicates")
-            drop(state, record.message_id)
-            return
-        repeat_of_ms = sight.timestamp_ms
-        if repeat_of_ms < 0:  # of before 1970: it was kept out and stands nowhere (identity G6)
-            repeat_of_ms = -1
-        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms if repeat_of_ms < 0 else repeat_of_ms))
-    admit(state, record, repeat_of_ms)
+        state.count("duplicates")
+        drop(state, record.message_id)
+
+
+def sight(state: State, message_id: str, timestamp_ms: int) -> tuple[bool, int]:
+    """Remember a messageId; return whether the event is to be kept, and the timestamp of its first
+    occurrence when that was before the dedup window, else -1."""
+    at_ms = state.at_ms
+    key = message_id.encode()
+    seen = state.get(SIGHTS, key)
+    if seen is None:
+        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms))
+        return True, -1
+    if at_ms < seen.at_ms + state.definitions.dedup_window_ms:
+        return False, -1
+    first_ms = seen.timestamp_ms
+    if first_ms < 0:  # of before 1970: it was kept out and stands nowhere (identity G6)
+        state.put(SIGHTS, key, Sight(at_ms, timestamp_ms))
+        return True, -1
+    state.put(SIGHTS, key, Sight(at_ms, first_ms))
+    return True, first_ms
 
 
 def admit(state: State, record: Received, repeat_of_ms: int) -> None:

@@ -118,10 +118,11 @@ def tick(state: State, _record: Tick) -> None:
         if not late:
             return
         for key in late:
-            _ring(state, key, now_ms)
+            ring(state, key, now_ms)
 
 
-def _ring(state: State, key: bytes, now_ms: int) -> None:
+def ring(state: State, key: bytes, now_ms: int) -> None:
+    """Fire the timers due by ``now_ms`` of the profile that a row of `TIMERS` names."""
     armed_ms, id = int.from_bytes(key[:8], "big"), key[8:]
     profile = state.get(PROFILES, id)
     if profile is None or profile.armed_ms != armed_ms:

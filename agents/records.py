@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from events.event import Event, Id
+from journeys.instance import Running
 from profiles.profile import ExternalId, Profile
 
 
@@ -63,6 +64,13 @@ class Redrive(Struct, frozen=True, gc=False, array_like=True):
 
 
 # ---- between stages ------------------------------------------------------------------------------
+class SeenUser(Struct, frozen=True, array_like=True, gc=False):
+    """intake -> usage: a userId was seen on a source."""
+
+    user_id: str
+    source: str
+
+
 class Claim(Struct, frozen=True, gc=False):
     """intake -> identity: decide whose event this is."""
 
@@ -117,7 +125,7 @@ class Hand(Struct, frozen=True, gc=False):
     survivor: str
     profile: Profile
     conditions: tuple[tuple[bytes, Any], ...]
-    journeys: Any
+    journeys: Running | None
     message_id: str
 
 

@@ -5,6 +5,7 @@ counters `usage:DAY:WHAT[:SOURCE]`; the rows here only remember who was counted 
 a visitor seen before on its source this month costs one look-up and no write.
 """
 
+from agents.records import SeenUser
 from runtime.stage import Stage, State, Table
 from usage.mtu import DAY_MS, User, Visitor, meet, names, visit
 
@@ -33,12 +34,20 @@ def note(state: State, source: str, user_id: str, anonymous_id: str, at_ms: int)
             for name in visited[1]:
                 state.count(name)
     if user_id:
-        key = user_id.encode()
-        met = meet(state.get(USERS, key), called, source)
-        if met is not None:
-            state.put(USERS, key, met[0])
-            for name in met[1]:
-                state.count(name)
+        if state.routed:  # other lanes see this user too
+            state.out("usage", user_id, SeenUser(user_id, source))
+        else:
+            note_user(state, SeenUser(user_id, source))
 
 
-STAGE = Stage("usage", {}, (VISITORS, USERS))
+def note_user(state: State, seen: SeenUser) -> None:
+    """Count a userId, if it was not seen before on this source in this month."""
+    key = seen.user_id.encode()
+    met = meet(state.get(USERS, key), names(state.at_ms // DAY_MS, seen.source), seen.source)
+    if met is not None:
+        state.put(USERS, key, met[0])
+        for name in met[1]:
+            state.count(name)
+
+
+STAGE = Stage("usage", {SeenUser: note_user}, (VISITORS, USERS))

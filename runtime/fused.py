@@ -160,6 +160,7 @@ class Runner:
             self._overlay.keep()
 
     # ---- what handlers call besides get, put, delete, scan
+    number = 0
     routed = False
     """Whether other stages have partitions of their own."""
 

@@ -20,7 +20,7 @@ from runtime.fused import POISON, STOPS, Kind, Poison, Runner, damage, told
 from runtime.stage import Stage, State, Table
 from tables.store import Store
 
-PHASES = ("dedup", "usage", "delivery", "archive"), ("profile",), ("identity",), ("intake",)
+PHASES = ("dedup", "usage", "delivery"), ("profile",), ("identity",), ("intake",)
 """What lies downstream first, answers last: a record that lets another act must not be visible
 before what it presumes (protocol, law 3)."""
 
@@ -63,6 +63,8 @@ class Checkpoint(Struct):
     puts: list[tuple[bytes, bytes]]
     deletes: list[bytes]
     applied: int
+    kept: list[tuple[int, Any]]
+    """For the archive of this partition: the offset, and what it keeps."""
 
 
 def place(key: str | bytes, partitions: int) -> int:
@@ -200,8 +202,12 @@ class Partition(Runner):
         """
         puts, deletes = self._encoded()
         targets: dict[tuple[str, int], list[Item]] = {}
+        kept: list[tuple[int, Any]] = []
         offset, seq = -1, 0
         for stage, position, (key, at_ms, record) in self._effects:
+            if stage == "archive":
+                kept.append((position, record))
+                continue
             if position != offset:
                 offset, seq = position, 0
             item = Item(Origin(self.stage, self.number, offset, seq), at_ms, record)
@@ -211,7 +217,7 @@ class Partition(Runner):
             [(stage, number, items) for (stage, number), items in targets.items() if stage in phase]
             for phase in PHASES
         ]
-        return Checkpoint(phases, puts, deletes, self.applied)
+        return Checkpoint(phases, puts, deletes, self.applied, kept)
 
     def complete(self, checkpoint: Checkpoint) -> dict[bytes, dict[bytes, Any]]:
         """Write the rows; all before is acknowledged. Return them by table."""

@@ -43,6 +43,8 @@ class State(Protocol):
     """The offset of the record of the log that is being applied."""
     routed: bool
     """Whether what is sent goes to other partitions: then nothing of theirs can be read here."""
+    number: int
+    """Of a partition: which one."""
     redriving: bool
     """The present event was set aside, and is taken up again."""
 
@@ -74,7 +76,8 @@ class State(Protocol):
         """Add to a counter."""
 
 
-Handler = Callable[[State, Any], None]
+Handler = Callable[[Any, Any], None]
+"""Called with the `State` and a record."""
 
 
 class Stage:

@@ -32,6 +32,7 @@ class MemoryState:
         self.at_ms = at_ms
         self.position = 0
         self.redriving = self.routed = False
+        self.number = 0
         self.rows: dict[bytes, dict[bytes, bytes]] = {}
         self.outs: list[Sent] = []
         self.counters: Counter[str] = Counter()

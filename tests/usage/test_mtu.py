@@ -18,6 +18,8 @@ class Counting:
         self.counters = Counter()
         self.puts = 0
         self.gets = 0
+        self.routed = False
+        self.at_ms = 0
 
     def get(self, table, key):
         self.gets += 1
@@ -39,7 +41,8 @@ def usage(calls, month="2026-05"):
     """Return the report on calls of (source, userId, anonymousId, instant)."""
     state = Counting()
     for source, user, anonymous, at in calls:
-        note(state, source, user, anonymous, ms(at))
+        state.at_ms = ms(at)
+        note(state, source, user, anonymous, state.at_ms)
     return report(month, state.counters.items())
 
 
