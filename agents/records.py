@@ -9,23 +9,12 @@ from typing import Any
 from msgspec import Struct
 
 from events.event import Event, Id
+from events.event import Received as Received
 from journeys.instance import Running
 from profiles.profile import ExternalId, Profile
 
 
 # ---- from outside: items of envelopes in the raw log ---------------------------------------------
-class Received(Struct, array_like=True, gc=False):
-    """An accepted call: the stored event, as HTTP normalised it (collect 7)."""
-
-    source: str
-    message_id: str
-    received_at_ms: int
-    timestamp_ms: int
-    body: bytes
-    data: Any = None
-    """The body decoded, when it comes from this very process; never written."""
-
-
 class Result(Struct, frozen=True, gc=False, array_like=True):
     """What a destination answered to a job's attempt; acted on when it comes back (protocol 10)."""
 

@@ -6,7 +6,7 @@ and outbound what is new. It knows nothing of HTTP and nothing of what the stage
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -20,7 +20,6 @@ from agents.records import Continue, Define, Received, Redrive, Result, Tick
 from app.clock import Clock
 from app.kinds import KINDS
 from app.steps import step
-from events.calls import Accepted
 from runtime.envelope import pack
 from runtime.fused import POISON, Runner, Written
 from tables.store import Store, after
@@ -55,6 +54,16 @@ def runner_over(store: Store, log_identity: str) -> Runner:
                   tables=DEFINITION_TABLES, first=EMPTY)
 
 
+def enveloped(received_at_ms: int, calls: Iterable[Received]) -> bytes:
+    """Return the record of one request's calls: all but what is decoded, which is for this process
+    alone."""
+    items = [
+        (call.source, call.message_id, call.received_at_ms, call.timestamp_ms, call.body, None)
+        for call in calls
+    ]
+    return pack("event", received_at_ms, items)
+
+
 class Engine:
     """One log, one state, one runner."""
 
@@ -82,21 +91,15 @@ class Engine:
         """Return whether all that is durable is applied."""
         return self.runner.applied + 1 >= self.log.durable_end(TOPIC, 0)
 
-    async def accept(self, received_at_ms: int, calls: Sequence[Accepted]) -> None:
+    async def accept(self, received_at_ms: int, calls: list[Received]) -> None:
         """Append one request's calls; return when they are durable.
 
         Raises Overloaded before memory grows, NotDurable when the disk fails.
         """
         if self._waiting_events > BACKLOG_EVENTS or self._waiting_bytes > BACKLOG_BYTES:
             raise Overloaded
-        items = [
-            Received(call.source, call.message_id, received_at_ms, call.timestamp_ms, call.body)
-            for call in calls
-        ]
-        value = pack("event", received_at_ms, items)
-        for item, call in zip(items, calls, strict=True):
-            item.data = call.data
-        await self._append(value, received_at_ms, items, len(items))
+        value = enveloped(received_at_ms, calls)
+        await self._append(value, received_at_ms, calls, len(calls))
 
     async def _append(self, value: bytes, at_ms: int, items: list[Any], events: int = 0) -> int:
         offset = self.log.append(TOPIC, 0, value, None, at_ms, items)

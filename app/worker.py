@@ -31,7 +31,7 @@ from app.steps import files as disk
 from app.steps import step
 from app.web import ingest, listener, server
 from app.web.access import load_token
-from events.calls import Accepted
+from events.event import Received
 from events.version import VERSION
 from runtime.fused import Written
 from sources.keys import SourceIndex
@@ -228,7 +228,7 @@ class Worker:
         """Return the clock's instant."""
         return self.clock.now_ms()
 
-    async def append(self, received_at_ms: int, calls: list[Accepted]) -> None:
+    async def append(self, received_at_ms: int, calls: list[Received]) -> None:
         """Make the calls durable."""
         try:
             await self.engine.accept(received_at_ms, calls)

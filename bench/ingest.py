@@ -107,11 +107,10 @@ async def _serve(app: web.Application, port: int) -> None:
 
 async def routes(port: int, folder: Path) -> None:
     """Serve the tracking API with an intake that appends, and answers when that is durable."""
-    from agents.records import Received
+    from app.engine import enveloped
     from app.folder import files
     from app.web import ingest
-    from events.calls import Accepted
-    from runtime.envelope import pack
+    from events.event import Received
     from sources.keys import SourceIndex
     from transport.log import Log
     from workspace.definitions import load
@@ -133,19 +132,13 @@ async def routes(port: int, folder: Path) -> None:
         def now_ms(self) -> int:
             return time.time_ns() // 1_000_000
 
-        async def append(self, received_at_ms: int, calls: list[Accepted]) -> None:
+        async def append(self, received_at_ms: int, calls: list[Received]) -> None:
             nonlocal count
-            items = [
-                Received(call.source, call.message_id, received_at_ms, call.timestamp_ms, call.body)
-                for call in calls
-            ]
-            value = pack("event", received_at_ms, items)
-            for item, call in zip(items, calls, strict=True):
-                item.data = call.data
-            offset = log.append(TOPIC, 0, value, None, received_at_ms, items)
+            value = enveloped(received_at_ms, calls)
+            offset = log.append(TOPIC, 0, value, None, received_at_ms, calls)
             await log.flush()
             log.release(TOPIC, 0, offset + 1)
-            count += len(items)
+            count += len(calls)
 
     async def tell(_request: web.Request) -> web.Response:
         return web.Response(text=str(count))

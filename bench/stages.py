@@ -126,9 +126,9 @@ class Side:
 
     def _envelopes(self, calls: Sequence[dict[str, Any]]) -> Iterator[tuple[bytes, list[Any]]]:
         """Yield what ingest would append, with the items decoded."""
-        from agents.records import Received
-        from events.calls import Accepted, accept, request_context
-        from runtime.envelope import pack
+        from app.engine import enveloped
+        from events.calls import accept, request_context
+        from events.event import Received
 
         sources = self.runner.definitions.sources
         known = sources.by_write_key[WRITE_KEY]
@@ -141,18 +141,12 @@ class Side:
         while group := list(islice(left, ENVELOPE)):
             # decoded anew, since what is accepted is changed in place
             copies = msgspec.json.decode(msgspec.json.encode(group))
-            items, decoded = [], []
+            items = []
             for call in copies:
                 one = accept(call, context)
-                assert isinstance(one, Accepted), one
-                items.append(
-                    Received(one.source, one.message_id, at_ms, one.timestamp_ms, one.body)
-                )
-                decoded.append(one.data)
-            value = pack("event", at_ms, items)
-            for item, data in zip(items, decoded, strict=True):
-                item.data = data
-            yield value, items
+                assert isinstance(one, Received), one
+                items.append(one)
+            yield enveloped(at_ms, items), items
 
 
 def now_ms() -> int:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from events.timestamps import MAX_MS, MIN_MS, corrected, iso, parse, stored, within
+from events.event import Received
+from events.timestamps import MAX_MS, MIN_MS, corrected, iso, met, parse, stored, within
 
 KINDS: Final = {kind: kind for kind in ("identify", "track", "page", "screen", "group", "alias")}
 CHANNELS: Final = frozenset(("server", "browser", "mobile"))
@@ -42,17 +43,6 @@ class RequestContext(Struct, frozen=True):
     new_message_id: Callable[[], str]
     refused: "Refused | None"
     """Set when what the batch carries for all of them makes all of them bad."""
-
-
-class Accepted(Struct, gc=False):
-    """The stored event, with what its reader needs before decoding it."""
-
-    source: str
-    message_id: str
-    timestamp_ms: int
-    type: str
-    body: bytes
-    data: dict[str, Any]
 
 
 class Refused(Struct, frozen=True):
@@ -122,7 +112,7 @@ _MESSAGE_ID = Refused(
 )
 
 
-def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
+def accept(call: dict[str, Any], request: RequestContext) -> Received | Refused:
     """Return the stored event that the call becomes, or why it is refused.
 
     ``call`` is taken over: it is changed in place and becomes `data`. A null field of
@@ -145,10 +135,10 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
         if kind is None:
             return _UNKNOWN_TYPE
 
-    if None in call.values():
-        for key in _NULL_IS_ABSENT:
-            if key in call and call[key] is None:
-                del call[key]
+    for value in call.values():  # `None in` takes twice as long: it asks each whether it is equal
+        if value is None:
+            _drop_nulls(call)
+            break
     context = get("context")
     if context is None:
         context = dict(request.context)
@@ -206,7 +196,9 @@ def accept(call: dict[str, Any], request: RequestContext) -> Accepted | Refused:
     pop("writeKey", None)
     pop("batch", None)
     pop("options", None)
-    return Accepted(request.project_id, message_id, timestamp_ms, kind, _encode(call), call)
+    return Received(
+        request.project_id, message_id, request.received_at_ms, timestamp_ms, _encode(call), call
+    )
 
 
 _NULL_IS_ABSENT = (
@@ -215,10 +207,23 @@ _NULL_IS_ABSENT = (
 )  # fmt: skip
 
 
+def _drop_nulls(call: dict[str, Any]) -> None:
+    for key in _NULL_IS_ABSENT:
+        if key in call and call[key] is None:
+            del call[key]
+
+
 def _times(call: dict[str, Any], request: RequestContext) -> int:
     """Write the four instants of the stored event, return its timestamp (C-29, C-31, C-32)."""
     received_at_ms = request.received_at_ms
     sent_at = call.get("sentAt")
+    written = call.get("timestamp")
+    if sent_at is None and request.sent_at_ms is None and type(written) is str:
+        timestamp_ms = met(written)
+        if timestamp_ms is not None:  # the usual one is as it is stored, and stays
+            call["originalTimestamp"] = written
+            call["receivedAt"] = request.received_at
+            return timestamp_ms
     sent_at_ms = None if sent_at is None else parse(sent_at)
     if sent_at_ms is not None:
         call["sentAt"] = sent_at = stored(sent_at, sent_at_ms)  # type: ignore[arg-type]
@@ -227,7 +232,6 @@ def _times(call: dict[str, Any], request: RequestContext) -> int:
         call["sentAt"] = sent_at = request.sent_at
     else:
         call.pop("sentAt", None)
-    written = call.get("timestamp")
     original_ms = None if written is None else parse(written)
     if original_ms is not None:
         call["originalTimestamp"] = stored(written, original_ms)  # type: ignore[arg-type]

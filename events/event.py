@@ -14,6 +14,18 @@ Id = tuple[str, str]
 FUTURE_MS = 5 * 60 * 1000
 
 
+class Received(Struct, array_like=True, gc=False):
+    """An accepted call: the stored event, as HTTP normalised it (collect 7) and the log has it."""
+
+    source: str
+    message_id: str
+    received_at_ms: int
+    timestamp_ms: int
+    body: bytes
+    data: Any = None
+    """The body decoded, when it comes from this very process; never written."""
+
+
 class Event(Struct, gc=False):
     """One accepted call, on its way through the stages. Treated as frozen by everybody.
 

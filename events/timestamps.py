@@ -52,9 +52,22 @@ _TEXTS: dict[int, str] = {}
 _KEPT = 8_192
 
 
+def met(text: str) -> int | None:
+    """Return the instant of a text that is written as it is stored, if its second was met of late.
+
+    None: ask `parse`.
+    """
+    thousandths = _THOUSANDTHS.get(text[19:])
+    if thousandths is not None:
+        second = _SECONDS.get(text[:19])
+        if second is not None:
+            return second + thousandths
+    return None
+
+
 def _parse_and_keep(value: str) -> int | None:
     ms = _parse(value)
-    if ms is not None and value[10:11] == "T" and value[19:] in _THOUSANDTHS:
+    if ms is not None and value[19:] in _THOUSANDTHS and iso(ms) == value:
         if len(_SECONDS) >= _KEPT:
             _SECONDS.clear()
         _SECONDS[value[:19]] = ms - _THOUSANDTHS[value[19:]]

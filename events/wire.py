@@ -100,6 +100,28 @@ def decode_value(raw: Raw) -> Any:
     return wrapped if isinstance(wrapped, Refused) else wrapped["_"]
 
 
+def decode_calls(
+    raws: list[bytes], *, numbers: bool | None, marked: bool
+) -> list[dict[str, Any] | Refused]:
+    """Return what `decode_call` makes of each."""
+    if numbers is not False or marked:
+        return [decode_call(raw, numbers=numbers, marked=marked) for raw in raws]
+    calls: list[dict[str, Any] | Refused] = []
+    for raw in raws:
+        try:
+            call = _decode(raw)
+        except Exception:  # noqa: BLE001, `decode_call` meets it again, and tells what it is
+            call = None
+        # As there, written out: this runs for each event.
+        if (
+            type(call) is not dict
+            or len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) > MAX_DEPTH
+        ):
+            call = decode_call(raw, numbers=False)
+        calls.append(call)
+    return calls
+
+
 def decode_call(
     raw: bytes, *, numbers: bool | None = None, marked: bool = False
 ) -> dict[str, Any] | Refused:

@@ -17,12 +17,14 @@ from msgspec import Struct
 from app.web import answers, bodies
 from app.web.bodies import Fault, Held, Room
 from app.web.refusals import UNKNOWN, Refusals
-from events.calls import Accepted, Refused, RequestContext, accept, request_context
+from events.calls import Refused, RequestContext, accept, request_context
+from events.event import Received
 from events.wire import (
     NOT_AN_OBJECT,
     Malformed,
     decode_batch,
     decode_call,
+    decode_calls,
     decode_value,
     long_numbers,
 )
@@ -64,7 +66,7 @@ class Intake(Protocol):
     def now_ms(self) -> int:
         """Return the wall clock in milliseconds."""
 
-    async def append(self, received_at_ms: int, calls: list[Accepted]) -> None:
+    async def append(self, received_at_ms: int, calls: list[Received]) -> None:
         """Return when the calls are durable, all of them.
 
         Raises Overloaded before memory grows, NotDurable when the disk fails.
@@ -188,7 +190,7 @@ class Tracking:
     # ---- from a body to stored events ------------------------------------------------------------
     def _single(
         self, request: web.Request, route: Route, body: bytes, received_at_ms: int
-    ) -> list[Accepted]:
+    ) -> list[Received]:
         call = decode_call(body)
         if call is NOT_AN_OBJECT:
             raise Malformed("the body must be an object")
@@ -200,7 +202,7 @@ class Tracking:
 
     def _batch(
         self, request: web.Request, route: Route, body: bytes, received_at_ms: int
-    ) -> list[Accepted]:
+    ) -> list[Received]:
         batch, marked = decode_batch(body)
         raws = (batch.batch or []) if batch is not None else []
         items = [bytes(raw) for raw in raws[:BATCH_ITEMS]]
@@ -209,11 +211,8 @@ class Tracking:
             key = _own_key(decode_call(items[0], marked=marked))
         known = self._source(request, key, len(raws) or 1)
         mobile = known is not None and known.source.type == "mobile"
-        if (
-            len(body) > SINGLE_BYTES
-            and not mobile
-            and max(map(len, items), default=0) > SINGLE_BYTES
-        ):
+        largest = max(map(len, items), default=0)
+        if largest > SINGLE_BYTES and not mobile:
             raise bodies.too_large(SINGLE_BYTES)
         if known is None:
             return []
@@ -235,12 +234,16 @@ class Tracking:
             integrations=decode_value(batch.integrations),
         )
         numbers = None if long_numbers(body) else False
-        calls = [
-            _ITEM_TOO_LARGE
-            if mobile and len(item) > SINGLE_BYTES
-            else decode_call(item, numbers=numbers, marked=marked)
-            for item in items
-        ]
+        calls: list[dict[str, Any] | Refused]
+        if mobile and largest > SINGLE_BYTES:
+            calls = [
+                _ITEM_TOO_LARGE
+                if len(item) > SINGLE_BYTES
+                else decode_call(item, numbers=numbers, marked=marked)
+                for item in items
+            ]
+        else:
+            calls = decode_calls(items, numbers=numbers, marked=marked)
         accepted = self._accept(known, calls, context)
         if len(accepted) < len(raws):
             self._refusals.request("multi_user_error" if accepted else "empty_batch_result")
@@ -289,9 +292,9 @@ class Tracking:
 
     def _accept(
         self, known: KnownSource, calls: list[dict[str, Any] | Refused], context: RequestContext
-    ) -> list[Accepted]:
+    ) -> list[Received]:
         """Return the stored events, of equal messageIds the first valid one. Rule: collect C-35."""
-        accepted: list[Accepted] = []
+        accepted: list[Received] = []
         ids: set[str] = set()
         for call in calls:
             result = accept(call, context) if type(call) is dict else call

@@ -20,7 +20,8 @@ from app.archive import Archiver, catch_up
 from app.engine import TOPIC, Engine
 from app.reader import StoreReader
 from app.state import _check, digest, replay
-from events.calls import Accepted, accept, request_context
+from events.calls import accept, request_context
+from events.event import Received
 from tables.store import MemoryStore, Row
 from tests.chaos.shop import customers, definitions_text
 from tests.transport.simdisk import PowerLoss, SimFiles
@@ -78,7 +79,7 @@ class Life:
         self.devices = customers(seed, 4)
         self.accepted: list[str] = []
         self.answered = 0
-        self.unsent: list[list[Accepted]] = []
+        self.unsent: list[list[Received]] = []
         self.define = _definitions()
 
     async def open(self) -> None:

@@ -10,7 +10,7 @@ from aiohttp import ClientSession, web
 
 from app.web import ingest, listener
 from app.web.refusals import Refusals
-from events.calls import Accepted
+from events.event import Received
 from sources.definition import Source
 from sources.keys import SourceIndex
 
@@ -31,7 +31,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.index = SourceIndex(SOURCES)
-        self.appends: list[tuple[int, list[Accepted]]] = []
+        self.appends: list[tuple[int, list[Received]]] = []
         self.failures: list[Exception] = []
         """Raised by the next appends, one each."""
         self.gate: asyncio.Event | None = None
@@ -46,7 +46,7 @@ class StandIn:
     def now_ms(self) -> int:
         return self.clock_ms
 
-    async def append(self, received_at_ms: int, calls: list[Accepted]) -> None:
+    async def append(self, received_at_ms: int, calls: list[Received]) -> None:
         if self.gate is not None:
             await self.gate.wait()
         if self.failures:

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from events import calls
-from events.calls import Accepted, Refused, accept, request_context
+from events.calls import Refused, accept, request_context
+from events.event import Received
 from events.integrations import enabled
 from tests.collect.standin import NOON_MS
 
@@ -25,7 +26,7 @@ def shared(type=None, **fields):
 def stored(call, type="track", **fields):
     """Return the stored event that a call becomes."""
     result = accept(json.loads(json.dumps(call)), shared(type, **fields))
-    assert type is None or isinstance(result, Accepted), result
+    assert type is None or isinstance(result, Received), result
     assert json.loads(result.body) == result.data
     assert result.data["messageId"] == result.message_id
     return result.data
