@@ -23,7 +23,7 @@ from agents.profile_tables import (
     TIMERS,
 )
 from agents.records import AccountCall, Arrive, Continue, Define, Hand, MergeOut, Tick
-from audiences.evaluate import identified, observe, open_to, unreadable
+from audiences.evaluate import asked, identified, observe, open_to, unreadable
 from events.event import seen
 from profiles import traits
 from profiles.profile import Occurrence, Profile, history_key
@@ -55,8 +55,12 @@ def arrive(state: State, record: Arrive) -> None:
     )
     plan = definitions.plan
     occurred = seen(event)
-    conditions = Conditions(state, before)
-    touched = observe(plan, occurred, conditions) if occurred is not None else ()
+    leaves = asked(plan, occurred) if occurred is not None else ()
+    conditions = None
+    touched: tuple[str, ...] = ()
+    if leaves and occurred is not None:
+        conditions = Conditions(state, before)
+        touched = observe(leaves, occurred, conditions)
     changed = traits.merge(before.traits, event) if event.type == "identify" else None
     links = before.links
     if record.account_id and record.account_id not in links:
@@ -69,7 +73,7 @@ def arrive(state: State, record: Arrive) -> None:
         ids=(*before.ids, *record.added) if record.added else before.ids,
         traits={**before.traits, **changed} if changed else before.traits,
         links=links,
-        leaves=conditions.small,
+        leaves=before.leaves if conditions is None else conditions.small,
     )
     if changed:
         touched += plan.reading(changed)

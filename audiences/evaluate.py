@@ -1,8 +1,8 @@
 """What an event, a trait, an identifier or the passing of time changes in a person's audiences.
 
-`observe` lets an event into the leaves it concerns and names the computations to look at again;
-`settle` looks at those and at what depends on them, each after what it reads, and returns what
-changed. Results are always recomputed from state, never toggled (audiences E3).
+`observe` lets an event into the leaves that `asked` finds and names the computations to look at
+again; `settle` looks at those and at what depends on them, each after what it reads, and returns
+what changed. Results are always recomputed from state, never toggled (audiences E3).
 """
 
 from bisect import insort
@@ -14,7 +14,7 @@ from msgspec import Struct
 from audiences.conditions import View
 from audiences.leaves import Leaf
 from audiences.ledger import States
-from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Group, Plan
+from audiences.plan import ANONYMOUS, KNOWN, NOBODY, Computation, Plan
 from events import paths
 from events.event import Seen
 from events.operators import NEVER, instant
@@ -55,30 +55,37 @@ class Settled(Struct, frozen=True, gc=False):
     changes: tuple[Change, ...]
 
 
-def observe(plan: Plan, seen: Seen, states: States) -> tuple[str, ...]:
-    """Let an event into the leaves it concerns; return the computations to look at again.
-
-    Keys may repeat. An event that no condition names costs one look-up. The event's own ``at_ms``
-    is now.
-    """
+def asked(plan: Plan, seen: Seen) -> tuple[Leaf, ...]:
+    """Return the leaves that the event may concern: those of its name, and of its texts where
+    they pin a property. An event that no condition names costs one look-up."""
     group = plan.events.get(seen.name)
     if group is None:
         return ()
-    touched: tuple[str, ...] = ()
-    for leaf in asked(group, seen) if group.pinned else group.always:
-        if leaf.match.takes(seen) and leaf.record(states, seen, seen.at_ms):
-            touched += leaf.readers
-    return touched
-
-
-def asked(group: Group, seen: Seen) -> tuple[Leaf, ...]:
-    """Return the leaves of the event's name that it may concern."""
     leaves = group.always
     for property, texts in group.pinned:
         value = seen.properties.get(property)
         if type(value) is str and value in texts:
             leaves += texts[value]
     return leaves
+
+
+def observe(leaves: Iterable[Leaf], seen: Seen, states: States) -> tuple[str, ...]:
+    """Let an event into the leaves it may concern; return the computations to look at again.
+
+    Keys may repeat. The event's own ``at_ms`` is now.
+    """
+    touched: tuple[str, ...] = ()
+    now_ms, timestamp_ms = seen.at_ms, seen.timestamp_ms
+    for leaf in leaves:
+        match = leaf.match
+        takes = match.takes
+        if (
+            timestamp_ms >= match.floor_ms
+            and (takes is None or takes(seen))
+            and leaf.record(states, seen, now_ms)
+        ):
+            touched += leaf.readers
+    return touched
 
 
 def settle(
@@ -268,10 +275,7 @@ def rebuild(plan: Plan, leaves: Collection[bytes], events: Iterable[Seen]) -> di
     """
     states = Memory()
     for seen in events:
-        group = plan.events.get(seen.name)
-        for leaf in asked(group, seen) if group else ():
-            if leaf.id in leaves and leaf.match.takes(seen):
-                leaf.record(states, seen, seen.at_ms)
+        observe([leaf for leaf in asked(plan, seen) if leaf.id in leaves], seen, states)
     return states.rows
 
 

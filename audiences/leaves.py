@@ -26,7 +26,8 @@ class Match:
     """Which events of one name count: their properties, source, age and receipt.
 
     ``floor_ms``: no event with an older timestamp counts (B3 lookback, B4). ``received_ms``: nor
-    one that was received before (B3, history off).
+    one that was received before (B3, history off). ``pinned`` names a property and the texts of
+    which it must have one: only such events are to be brought here (`audiences.evaluate.asked`).
     """
 
     __slots__ = ("_filter", "event", "floor_ms", "pinned", "received_ms", "takes", "timed")
@@ -41,22 +42,20 @@ class Match:
         self.received_ms = received_ms
         self.timed = self._filter.timed
         self.pinned = self._filter.pinned
-        self.takes = self._taker(frozenset(excluded), asks=bool(where) and not self.timed)
-        """``takes(seen)``: whether the event counts, now or (if ``timed``) perhaps at another
-        time."""
+        asks = bool(where) and not self.timed and not self._filter.only_pinned
+        self.takes = self._taker(frozenset(excluded), asks=asks)
+        """``takes(seen)``: whether an event that is not too old counts, now or (if ``timed``)
+        perhaps at another time. None: it does."""
 
-    def _taker(self, excluded: frozenset[str], *, asks: bool) -> Callable[[Seen], bool]:
+    def _taker(self, excluded: frozenset[str], *, asks: bool) -> Callable[[Seen], bool] | None:
         # made once for this match: it runs for each event and condition
-        floor_ms, received_ms, test = self.floor_ms, self.received_ms, self._filter.test
+        received_ms, test = self.received_ms, self._filter.test
         if not asks:
-            return lambda seen: (
-                seen.timestamp_ms >= floor_ms
-                and seen.at_ms >= received_ms
-                and seen.source not in excluded
-            )
+            if not received_ms and not excluded:
+                return None
+            return lambda seen: seen.at_ms >= received_ms and seen.source not in excluded
         return lambda seen: (
-            seen.timestamp_ms >= floor_ms
-            and seen.at_ms >= received_ms
+            seen.at_ms >= received_ms
             and seen.source not in excluded
             and test(seen.properties, seen.context, 0)
         )

@@ -33,9 +33,10 @@ class Filter:
 
     ``timed`` tells whether its result can change after the event; ``pinned`` names a property and
     the texts of which it must have one, when the whole cannot hold otherwise: an index key.
+    ``only_pinned``: nothing else is asked.
     """
 
-    __slots__ = ("_edges", "pinned", "test", "timed")
+    __slots__ = ("_edges", "only_pinned", "pinned", "test", "timed")
 
     def __init__(self, where: Mapping[str, Any]) -> None:
         """Take a `where` in which `problems` found nothing."""
@@ -43,6 +44,9 @@ class Filter:
         self.test: _Test = self._every(where)
         self.timed = bool(self._edges)
         self.pinned = _pin(where)
+        self.only_pinned = self.pinned is not None and all(
+            len(where) == len(value) == 1 for value in where.values()
+        )
 
     def spans(self, properties: _Properties, context: _Properties) -> list[Span]:
         """Return when the event meets the condition: spans in order, none touching the next."""

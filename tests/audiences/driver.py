@@ -69,6 +69,11 @@ def occurred(name, at, received=None, id=None, source="web", context=None, **pro
     )
 
 
+def observe(plan, event, states):
+    """Let an event into the leaves it concerns; return the computations to look at again."""
+    return evaluate.observe(evaluate.asked(plan, event), event, states)
+
+
 class Person:
     """A profile, its states and its timers."""
 
@@ -91,7 +96,7 @@ class Person:
         """Let events arrive; earlier timers fire before."""
         for event in events:
             self.until(event.at_ms, before=True)
-            self.settle(evaluate.observe(self.plan, event, self.states))
+            self.settle(observe(self.plan, event, self.states))
 
     def has(self, at=None, **values):
         """Let an identify call with traits arrive."""

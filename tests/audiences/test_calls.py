@@ -7,7 +7,7 @@ from audiences import evaluate
 from audiences.calls import address, messages, present
 from audiences.plan import changed
 from profiles.profile import ExternalId
-from tests.audiences.driver import Person, audience, occurred, plan_of, trait
+from tests.audiences.driver import Person, audience, observe, occurred, plan_of, trait
 
 WHERE = {"performed": {"event": "Bought", "within": "7d"}}
 
@@ -36,7 +36,7 @@ def settled(person, *events):
     changes = []
     for event in events:
         person.until(event.at_ms)
-        touched = evaluate.observe(person.plan, event, person.states)
+        touched = observe(person.plan, event, person.states)
         found = evaluate.settle(person.plan, person.profile, touched, person.states, person.now)
         person.apply(found)
         changes += found.changes

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from audiences import evaluate, merge
+from audiences import merge
 from audiences.evaluate import Memory
 from tests.audiences import oracle
-from tests.audiences.driver import EPOCH, HOUR, Person, plan_of
+from tests.audiences.driver import EPOCH, HOUR, Person, observe, plan_of
 from tests.audiences.driver import occurred as event_of
 
 START = 20_000 * 24 * HOUR
@@ -203,8 +203,8 @@ def test_audiences_T8_arrival_order_plays_no_part(wheres, traits, events, random
     shuffled = random.sample(events, len(events))
     one, other = Memory(), Memory()
     for event, mixed in zip(events, shuffled, strict=True):
-        evaluate.observe(plan, event, one)
-        evaluate.observe(plan, mixed, other)
+        observe(plan, event, one)
+        observe(plan, mixed, other)
     instant = START + minute * 60_000
     assert settled_at(plan, one.rows, instant) == settled_at(plan, other.rows, instant)
 
@@ -226,8 +226,8 @@ def test_audiences_T8_the_states_of_two_halves_unite_to_that_of_the_whole(
     )
     whole, left, right = Memory(), Memory(), Memory()
     for event, side in zip(events, sides, strict=False):
-        evaluate.observe(plan, event, whole)
-        evaluate.observe(plan, event, left if side else right)
+        observe(plan, event, whole)
+        observe(plan, event, left if side else right)
     united = {
         key: merge.unite(plan, key, left.get(key), right.get(key))
         for key in {*left.rows, *right.rows}
@@ -294,8 +294,8 @@ def test_audiences_T8_the_same_events_of_two_persons_count_for_each_when_they_me
     ]
     one, other = Memory(), Memory()
     for event in events:
-        evaluate.observe(plan, event, one)
-        evaluate.observe(plan, event, other)
+        observe(plan, event, one)
+        observe(plan, event, other)
     rows = {key: merge.unite(plan, key, one.rows[key], other.rows[key]) for key in one.rows}
     _, values, _ = settled_at(plan, rows, START + 2_700 * HOUR)
     alone = settled_at(plan, one.rows, START + 2_700 * HOUR)[1]

@@ -11,7 +11,7 @@ from audiences.plan import changed, created
 from events.event import Event, seen
 from events.operators import NEVER
 from profiles.profile import ExternalId
-from tests.audiences.driver import DAY, HOUR, Person, audience, ms, occurred, plan_of
+from tests.audiences.driver import DAY, HOUR, Person, audience, ms, observe, occurred, plan_of
 
 BOUGHT = {"performed": {"event": "Bought"}}
 BOUGHT_7D = {"performed": {"event": "Bought", "within": "7d"}}
@@ -438,7 +438,7 @@ def test_audiences_E7_a_rebuild_gives_what_live_events_gave():
     events = [occurred("Bought", f"2025-01-{day:02}", n=day / 10) for day in range(1, 20)]
     live = Memory()
     for event in events:
-        evaluate.observe(plan, event, live)
+        observe(plan, event, live)
     assert evaluate.rebuild(plan, set(plan.leaves), events[::-1]) == live.rows
 
 
@@ -525,7 +525,7 @@ def test_audiences_s4_1_a_thousand_audiences_cost_an_event_only_what_it_touches(
     audiences = {f"a{number}": {"performed": {"event": f"E{number}"}} for number in range(1000)}
     plan = plan_of(audiences)
     states = Memory()
-    assert evaluate.observe(plan, occurred("Other", "2025-01-01"), states) == ()
-    assert evaluate.observe(plan, occurred("E5", "2025-01-01"), states) == ("a5",)
+    assert observe(plan, occurred("Other", "2025-01-01"), states) == ()
+    assert observe(plan, occurred("E5", "2025-01-01"), states) == ("a5",)
     assert len(states.rows) == 1
     assert plan.reading(["plan"]) == ()

@@ -7,7 +7,7 @@ from audiences import evaluate
 from audiences.evaluate import Memory
 from events.operators import Operators, instant
 from profiles.profile import Trait
-from tests.audiences.driver import DAY, Person, ms, occurred, plan_of
+from tests.audiences.driver import DAY, Person, ms, observe, occurred, plan_of
 
 MISSING = object()
 NOW = "2025-06-15"
@@ -276,8 +276,8 @@ def test_audiences_s4_4_a_pinned_text_is_an_index_and_means_the_same():
         for number in range(1000)
     }
     plan = plan_of(audiences)
-    assert evaluate.observe(plan, occurred("E", "2025-01-01", page="p7"), Memory()) == ("a7",)
-    assert evaluate.observe(plan, occurred("E", "2025-01-01", page=["p7"]), Memory()) == ()
+    assert observe(plan, occurred("E", "2025-01-01", page="p7"), Memory()) == ("a7",)
+    assert observe(plan, occurred("E", "2025-01-01", page=["p7"]), Memory()) == ()
     assert plan.events["E"].always == ()
 
 
