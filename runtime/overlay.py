@@ -23,12 +23,16 @@ CACHED_ROWS = 20_000
 class _Shelf:
     """The rows of one table: decoded ones, and among them those that are not written yet."""
 
-    __slots__ = ("cached", "decode", "encode", "fetched", "old", "pending", "prefix", "young")
+    __slots__ = (
+        "cached", "decode", "encode", "fetched", "gaps", "old", "pending", "prefix", "young",
+    )  # fmt: skip
 
     def __init__(self, table: Table[Any]) -> None:
         self.prefix = table.prefix
         self.cached = table.cached
         self.pending: dict[bytes, Any] = {}
+        self.gaps = False
+        """Whether rows were deleted among those pending."""
         self.fetched: dict[bytes, bytes | None] = {}
         self.young: dict[bytes, Any] = {}
         self.old: dict[bytes, Any] = {}
@@ -105,6 +109,7 @@ class Overlay:
     def delete(self, table: Table[Any], key: bytes) -> None:
         """Remove the row; the removal is written even when the row came with this batch, since
         an earlier batch may have written it."""
+        self._shelves[table.prefix].gaps = True
         self.put(table, key, None)
 
     def scan(
@@ -175,19 +180,21 @@ class Overlay:
                     shelf.young.pop(key, None)
                     shelf.old.pop(key, None)
                 shelf.pending = {}
+                shelf.gaps = False
 
     def changes(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """Return the batch's puts and deletes, encoded."""
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
         for shelf in self._shelves.values():
+            rows = shelf.pending
             prefix = shelf.prefix
-            encode = shelf.encode if shelf.cached else bytes
-            for key, value in shelf.pending.items():
-                if value is None:
-                    deletes.append(prefix + key)
-                else:
-                    puts.append((prefix + key, encode(value)))
+            if shelf.gaps:
+                deletes += [prefix + key for key, row in rows.items() if row is None]
+                rows = {key: row for key, row in rows.items() if row is not None}
+            # Without a loop in Python: these are all rows of all events.
+            encoded = map(shelf.encode, rows.values()) if shelf.cached else rows.values()
+            puts += zip(map(prefix.__add__, rows), encoded, strict=True)
         return puts, deletes
 
     def written(self) -> dict[bytes, dict[bytes, Any]]:
@@ -200,6 +207,7 @@ class Overlay:
             if shelf.pending:
                 rows[shelf.prefix] = shelf.pending
                 shelf.pending = {}
+                shelf.gaps = False
             if len(shelf.young) > self._rows:
                 shelf.old = shelf.young
                 shelf.young = {}

@@ -3,8 +3,9 @@
 Two of them: RocksDB for the worker, and a sorted dict for the simulator and the dry run.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import takewhile
+from itertools import starmap, takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -136,9 +137,7 @@ class RocksStore:
     def write(self, puts: Iterable[Row], deletes: Iterable[bytes]) -> None:
         """Apply the whole batch; it reaches the disk with the next flush of the memtable."""
         batch = WriteBatch(raw_mode=True)
-        put = batch.put
-        for key, value in puts:
-            put(key, value)
+        deque(starmap(batch.put, puts), maxlen=0)  # a loop in C: half the cost of one in Python
         for key in deletes:
             batch.delete(key)
         self._db.write(batch, self._unlogged)
