@@ -49,6 +49,11 @@ def receive(state: State, record: Received) -> None:
 
     Rule: collect C-33, C-35; identity 3; protocol 3.
     """
+    key = record.message_id.encode()
+    if state.get(SIGHTS, key) is None:  # as `sight` does, for what is usual
+        state.put(SIGHTS, key, Sight(state.at_ms, record.timestamp_ms))
+        admit(state, record, -1)
+        return
     keep, repeat_of_ms = sight(state, record.message_id, record.timestamp_ms)
     if keep:
         admit(state, record, repeat_of_ms)
