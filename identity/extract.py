@@ -39,48 +39,35 @@ def candidates(
     Rule: identity X1 to X7, 2.1, 2.2, 4.1.
     """
     found: list[Id] = []
-    get = data.get
-    for value, kind in (
-        (get("userId"), settings.user_id), (get("anonymousId"), settings.anonymous_id)
-    ):
-        if value is not None:
-            known = kind.known.get(value) if trace is None and value.__class__ is str else None
-            if known is not None:
-                found.append(known)
-            else:
-                _take(found, kind, value, trace)
+    if "userId" in data:
+        _take(found, settings.user_id, data["userId"], trace)
+    if "anonymousId" in data:
+        _take(found, settings.anonymous_id, data["anonymousId"], trace)
     if settings.cross_domain_id is not None:
-        _take(found, settings.cross_domain_id, get("cross_domain_id"), trace)
-    if type == "identify":
-        place = get("traits")
-        if place:
-            _look(found, place, settings.traits, trace)
-    context = get("context")
+        _take(found, settings.cross_domain_id, data.get("cross_domain_id"), trace)
+    if type == "identify" and "traits" in data:
+        _look(found, data["traits"], settings.traits, trace)
+    context = data.get("context")
     if context.__class__ is dict:
-        get = context.get
-        place = get("traits")
-        if place:
-            _look(found, place, settings.context_traits, trace)
-        place = get("device")
-        if place:
-            _device(found, place, settings, trace)
-        place = get("integrations")
-        if place.__class__ is dict:
-            place = place.get("Google Analytics")
+        # `in` first: hardly any event has any of these, and it costs half of what `get` does.
+        if "traits" in context:
+            _look(found, context["traits"], settings.context_traits, trace)
+        if "device" in context:
+            _device(found, context["device"], settings, trace)
+        if "integrations" in context:
+            place = context["integrations"]
             if place.__class__ is dict:
-                _take(found, settings.ga_client_id, place.get("clientId"), trace)
+                place = place.get("Google Analytics")
+                if place.__class__ is dict:
+                    _take(found, settings.ga_client_id, place.get("clientId"), trace)
         if settings.braze_id is not None:
-            place = get("Braze")
+            place = context.get("Braze")
             if place.__class__ is dict:
                 _take(found, settings.braze_id, place.get("braze_id"), trace)
-    if type in _WITH_PROPERTIES:
-        place = data.get("properties")
-        if place:
-            _look(found, place, settings.properties, trace)
-    if context.__class__ is dict:
-        place = context.get("externalIds")
-        if place:
-            _external_ids(found, place, settings, trace)
+    if type in _WITH_PROPERTIES and "properties" in data:
+        _look(found, data["properties"], settings.properties, trace)
+    if context.__class__ is dict and "externalIds" in context:
+        _external_ids(found, context["externalIds"], settings, trace)
     if len(found) < 2:
         return tuple(found)
     return settings.ranked(found)
