@@ -85,9 +85,7 @@ def admit(state: State, record: Received, repeat_of_ms: int) -> None:
     """Pass on an event that is no duplicate; ``repeat_of_ms`` as in `Event`."""
     at_ms = state.at_ms
     definitions = state.definitions
-    data = record.data
-    if data is None:
-        data = _decode(record.body)
+    data = _decode(record.body)
     kind: str = data["type"]
     source = record.source
     event = Event(source, record.message_id, kind, at_ms, record.received_at_ms,

@@ -6,7 +6,7 @@ and outbound what is new. It knows nothing of HTTP and nothing of what the stage
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -54,16 +54,6 @@ def runner_over(store: Store, log_identity: str) -> Runner:
                   tables=DEFINITION_TABLES, first=EMPTY)
 
 
-def enveloped(received_at_ms: int, calls: Iterable[Received]) -> bytes:
-    """Return the record of one request's calls: all but what is decoded, which is for this process
-    alone."""
-    items = [
-        (call.source, call.message_id, call.received_at_ms, call.timestamp_ms, call.body, None)
-        for call in calls
-    ]
-    return pack("event", received_at_ms, items)
-
-
 class Engine:
     """One log, one state, one runner."""
 
@@ -98,7 +88,7 @@ class Engine:
         """
         if self._waiting_events > BACKLOG_EVENTS or self._waiting_bytes > BACKLOG_BYTES:
             raise Overloaded
-        value = enveloped(received_at_ms, calls)
+        value = pack("event", received_at_ms, calls)
         await self._append(value, received_at_ms, calls, len(calls))
 
     async def _append(self, value: bytes, at_ms: int, items: list[Any], events: int = 0) -> int:

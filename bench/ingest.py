@@ -107,10 +107,10 @@ async def _serve(app: web.Application, port: int) -> None:
 
 async def routes(port: int, folder: Path) -> None:
     """Serve the tracking API with an intake that appends, and answers when that is durable."""
-    from app.engine import enveloped
     from app.folder import files
     from app.web import ingest
     from events.event import Received
+    from runtime.envelope import pack
     from sources.keys import SourceIndex
     from transport.log import Log
     from workspace.definitions import load
@@ -134,7 +134,7 @@ async def routes(port: int, folder: Path) -> None:
 
         async def append(self, received_at_ms: int, calls: list[Received]) -> None:
             nonlocal count
-            value = enveloped(received_at_ms, calls)
+            value = pack("event", received_at_ms, calls)
             offset = log.append(TOPIC, 0, value, None, received_at_ms, calls)
             await log.flush()
             log.release(TOPIC, 0, offset + 1)

@@ -126,9 +126,9 @@ class Side:
 
     def _envelopes(self, calls: Sequence[dict[str, Any]]) -> Iterator[tuple[bytes, list[Any]]]:
         """Yield what ingest would append, with the items decoded."""
-        from app.engine import enveloped
         from events.calls import accept, request_context
         from events.event import Received
+        from runtime.envelope import pack
 
         sources = self.runner.definitions.sources
         known = sources.by_write_key[WRITE_KEY]
@@ -146,7 +146,7 @@ class Side:
                 one = accept(call, context)
                 assert isinstance(one, Received), one
                 items.append(one)
-            yield enveloped(at_ms, items), items
+            yield pack("event", at_ms, items), items
 
 
 def now_ms() -> int:

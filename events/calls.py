@@ -115,7 +115,7 @@ _MESSAGE_ID = Refused(
 def accept(call: dict[str, Any], request: RequestContext) -> Received | Refused:
     """Return the stored event that the call becomes, or why it is refused.
 
-    ``call`` is taken over: it is changed in place and becomes `data`. A null field of
+    ``call`` is taken over: it is changed in place. A null field of
     the calls equals an absent one and is not stored. The later rule never hides an earlier one:
     type, objects, ids, own fields, messageId.
     Rule: collect C-17, C-18, C-25 to C-32; events E-01, E-02, E-10, E-11.
@@ -197,7 +197,7 @@ def accept(call: dict[str, Any], request: RequestContext) -> Received | Refused:
     pop("batch", None)
     pop("options", None)
     return Received(
-        request.project_id, message_id, request.received_at_ms, timestamp_ms, _encode(call), call
+        request.project_id, message_id, request.received_at_ms, timestamp_ms, _encode(call)
     )
 
 

@@ -14,16 +14,18 @@ Id = tuple[str, str]
 FUTURE_MS = 5 * 60 * 1000
 
 
-class Received(Struct, array_like=True, gc=False):
-    """An accepted call: the stored event, as HTTP normalised it (collect 7) and the log has it."""
+class Received(Struct, frozen=True, array_like=True, gc=False):
+    """An accepted call: the stored event, as HTTP normalised it (collect 7) and the log has it.
+
+    Its text alone: what was decoded at the door is let go of there, while it is in the processor's
+    cache. Kept for the stages until the log is synced, it costs more than to decode it again.
+    """
 
     source: str
     message_id: str
     received_at_ms: int
     timestamp_ms: int
     body: bytes
-    data: Any = None
-    """The body decoded, when it comes from this very process; never written."""
 
 
 class Event(Struct, gc=False):

@@ -5,6 +5,7 @@ downstream can keep. Each limit has a filter on the raw bytes, so the usual even
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -102,11 +103,12 @@ def decode_value(raw: Raw) -> Any:
 
 def decode_calls(
     raws: list[bytes], *, numbers: bool | None, marked: bool
-) -> list[dict[str, Any] | Refused]:
-    """Return what `decode_call` makes of each."""
+) -> Iterator[dict[str, Any] | Refused]:
+    """Yield what `decode_call` makes of each."""
     if numbers is not False or marked:
-        return [decode_call(raw, numbers=numbers, marked=marked) for raw in raws]
-    calls: list[dict[str, Any] | Refused] = []
+        for raw in raws:
+            yield decode_call(raw, numbers=numbers, marked=marked)
+        return
     for raw in raws:
         try:
             call = _decode(raw)
@@ -118,8 +120,7 @@ def decode_calls(
             or len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) > MAX_DEPTH
         ):
             call = decode_call(raw, numbers=False)
-        calls.append(call)
-    return calls
+        yield call
 
 
 def decode_call(

@@ -8,7 +8,7 @@ event reaches a log line, an answer or a counter's name.
 import base64
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
@@ -234,7 +234,7 @@ class Tracking:
             integrations=decode_value(batch.integrations),
         )
         numbers = None if long_numbers(body) else False
-        calls: list[dict[str, Any] | Refused]
+        calls: Iterable[dict[str, Any] | Refused]
         if mobile and largest > SINGLE_BYTES:
             calls = [
                 _ITEM_TOO_LARGE
@@ -291,13 +291,15 @@ class Tracking:
         )
 
     def _accept(
-        self, known: KnownSource, calls: list[dict[str, Any] | Refused], context: RequestContext
+        self, known: KnownSource, calls: Iterable[dict[str, Any] | Refused], context: RequestContext
     ) -> list[Received]:
         """Return the stored events, of equal messageIds the first valid one. Rule: collect C-35."""
+        # Each call goes all its way while it is in the processor's cache; nothing is counted until
+        # all are known to be JSON.
+        results = [accept(call, context) if type(call) is dict else call for call in calls]
         accepted: list[Received] = []
         ids: set[str] = set()
-        for call in calls:
-            result = accept(call, context) if type(call) is dict else call
+        for result in results:
             if type(result) is Refused:
                 self._refusals.call(known.key, result.code)
             elif result.message_id in ids:

@@ -37,8 +37,6 @@ class StandIn:
         self.gate: asyncio.Event | None = None
         """Appends wait for it."""
         self.clock_ms = NOON_MS
-        self.compare = True
-        """Hold bytes against data: not while something is timed."""
 
     def source_index(self) -> SourceIndex:
         return self.index
@@ -51,14 +49,12 @@ class StandIn:
             await self.gate.wait()
         if self.failures:
             raise self.failures.pop(0)
-        for call in calls if self.compare else ():
-            assert json.loads(call.body) == call.data
         self.appends.append((received_at_ms, calls))
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """All stored events so far."""
-        return [call.data for _, calls in self.appends for call in calls]
+        return [json.loads(call.body) for _, calls in self.appends for call in calls]
 
 
 class Api:

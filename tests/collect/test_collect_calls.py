@@ -27,9 +27,9 @@ def stored(call, type="track", **fields):
     """Return the stored event that a call becomes."""
     result = accept(json.loads(json.dumps(call)), shared(type, **fields))
     assert type is None or isinstance(result, Received), result
-    assert json.loads(result.body) == result.data
-    assert result.data["messageId"] == result.message_id
-    return result.data
+    event = json.loads(result.body)
+    assert event["messageId"] == result.message_id
+    return event
 
 
 def refused(call, type="track", **fields):
@@ -246,9 +246,10 @@ def test_collect_s7_context_merges_deep_integrations_shallow_the_item_wins():
 
 def test_collect_s7_items_do_not_share_what_is_filled_in():
     request = shared("track", context={"app": {"name": "x"}}, client_side=True)
-    first, second = accept(dict(TRACK), request), accept(dict(TRACK), request)
-    assert first.data["context"] == second.data["context"]
-    assert first.data["context"] is not second.data["context"]
+    first, second = dict(TRACK), dict(TRACK)
+    accept(first, request), accept(second, request)
+    assert first["context"] == second["context"]
+    assert first["context"] is not second["context"]
     assert "ip" not in request.context
 
 

@@ -186,7 +186,6 @@ def settled():
 async def test_collect_C10_C14_C15_bombs_cost_little(api, name):
     path, body, encoding = BOMBS[name]
     headers = {"Content_Encoding": encoding} if encoding else {}
-    api.intake.compare = False
     await api.send("/v1/track", GOOD)
     began = time.process_time()
     answer = await api.send(path, body, **headers)

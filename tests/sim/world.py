@@ -380,10 +380,7 @@ class World:
                 self.counts[f"refused {result.code}"] += 1
             elif result.message_id not in ids:
                 ids.add(result.message_id)
-                accepted.append(Received(
-                    client.source, result.message_id, now_ms, result.timestamp_ms, result.body,
-                    result.data,
-                ))
+                accepted.append(result)
         request = Request(client, calls, [one.message_id for one in accepted], repeated)
         if not repeated:
             self.flying[place] = request
