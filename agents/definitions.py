@@ -5,7 +5,7 @@ by the sweep. So what each set of definitions changed is kept with its number, a
 of every journey version that persons may still be in (journeys L1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from destinations.catalogue import Destinations, compiled
 from destinations.routing import filtered, receivers
 from events.durations import millis
 from events.event import Event
+from events.reading import brief, whole
 from identity.settings import Identity, Settings, compile_settings
 from journeys import plan as journeys
 from journeys.definition import Journey, version_of
@@ -59,6 +60,8 @@ class Compiled(Struct, frozen=True):
     sources: SourceIndex
     definitions: Definitions
     since: Since
+    decode: Callable[[bytes], dict[str, Any]] = brief
+    """Decodes an event as far as these definitions look into it."""
 
     def receivers(self, event: Event) -> list[str]:
         """Return the destinations that get this source event."""
@@ -85,20 +88,30 @@ def compile_definitions(state: State, record: Define, number: int) -> Compiled:
         assert before is not None
         kept = _since(kept, changed(before.plan, plan), instants, number)
         state.put(SINCE, b"", kept)
+    older = _older(state, definitions.journeys)
     return Compiled(
         number=number,
         hash=record.hash,
         dedup_window_ms=millis(definitions.workspace.dedup_window),
         identity=compile_settings(definitions.identity),
         plan=plan,
-        journeys=journeys.compile_plan(
-            definitions.journeys, _older(state, definitions.journeys)
-        ),
+        journeys=journeys.compile_plan(definitions.journeys, older),
         destinations=compiled(definitions.destinations),
         sources=SourceIndex(definitions.sources),
         definitions=definitions,
         since=kept,
+        decode=whole if any(map(_may_ask, (record.body, *map(_text, older.values())))) else brief,
     )
+
+
+def _may_ask(text: bytes) -> bool:
+    """Return whether a condition in this text may look into an event's context: only if it has the
+    word, or a backslash, which a path may have within it."""
+    return b"context" in text or b"\\" in text
+
+
+def _text(journey: Journey) -> bytes:
+    return msgspec.json.encode(journey, order="deterministic")
 
 
 def _since(kept: Since, changes: Changes, instants: dict[str, int], number: int) -> Since:
@@ -118,7 +131,7 @@ def _older(state: State, current: Mapping[str, Journey]) -> dict[tuple[str, str]
     for key in sorted(current):
         row = f"{key}\0{version_of(current[key])}".encode()
         if state.get(VERSIONS, row) is None:
-            state.put(VERSIONS, row, msgspec.json.encode(current[key], order="deterministic"))
+            state.put(VERSIONS, row, _text(current[key]))
     older: dict[tuple[str, str], Journey] = {}
     for row, text in state.scan(VERSIONS):
         key, version = row.decode().split("\0")

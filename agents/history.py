@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from typing import Any
-
-import msgspec
 
 from agents.profile_tables import HISTORY
 from events.event import Event, Seen, seen
+from events.reading import whole
 from profiles.profile import Occurrence, Profile, history_key
 from runtime.stage import State
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def events(state: State, profile: Profile) -> Iterator[Event]:
@@ -50,7 +46,7 @@ def _rows(state: State, profile_id: str) -> Iterator[Event]:
 
 def _event(key: bytes, row: Occurrence) -> Event:
     return Event(row.source, key[8:].decode(), row.type, row.at_ms, row.received_at_ms,
-                 int.from_bytes(key[:8], "big"), row.body, _decode(row.body))
+                 int.from_bytes(key[:8], "big"), row.body, whole(row.body))
 
 
 def _order(event: Event) -> tuple[int, str]:

@@ -4,7 +4,6 @@ Keyed by routing id. In the fused mode `dedup` is a look-up, and no claim is eve
 answer is here before the next event (protocol 3, 10).
 """
 
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -40,9 +39,6 @@ class Links(Struct, frozen=True, gc=False, array_like=True):
 
 SIGHTS: Table[Sight] = Table("sights", b"Ds", Sight, cached=False)
 LINKS: Table[Links] = Table("links", b"Dl", Links)
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
 
 def receive(state: State, record: Received) -> None:
     """Pass on an event that is new: to the archive, its destinations, and its person.
@@ -85,7 +81,7 @@ def admit(state: State, record: Received, repeat_of_ms: int) -> None:
     """Pass on an event that is no duplicate; ``repeat_of_ms`` as in `Event`."""
     at_ms = state.at_ms
     definitions = state.definitions
-    data = _decode(record.body)
+    data = definitions.decode(record.body)
     kind: str = data["type"]
     source = record.source
     event = Event(source, record.message_id, kind, at_ms, record.received_at_ms,

@@ -10,6 +10,7 @@ from agents import identity, intake
 from agents.identity import NODES, RESOLUTIONS, Resolution, canonical, resolve
 from agents.records import AccountCall, Arrive, Claim, MergeOut, Received
 from events.event import Event, Id
+from events.reading import brief
 from identity.extract import account_of, candidates, gate, routing_id
 from identity.match import Node
 from identity.settings import Identity, compile_settings
@@ -75,6 +76,7 @@ class Graph:
             SimpleNamespace(
                 identity=compile_settings(settings(**fields)),
                 dedup_window_ms=DAY,
+                decode=brief,
                 receivers=lambda event: (),
                 filtered=lambda event: (),
                 destinations=SimpleNamespace(receivers=lambda event: (), by_source={}),

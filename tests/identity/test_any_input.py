@@ -1,8 +1,10 @@
 """Whatever stands where an identifier may be, extraction and the gates give an answer."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.reading import brief, whole
 from identity.extract import account_of, candidates, gate, routing_id, trace
 from identity.settings import compile_settings
 from tests.identity.graph import settings
@@ -51,3 +53,12 @@ def test_identity_s2_extraction_never_raises(data, type, chosen):
     for id, raw in trace(data, type, chosen).raw.items():
         assert id in found
         assert chosen.normalised(id[0], raw) == id[1]
+
+
+@given(CALLS, TYPES, st.sampled_from(CHOICES))
+def test_identity_s2_an_event_read_in_part_carries_the_same_identifiers(data, type, chosen):
+    body = msgspec.json.encode(data)
+    full, part = whole(body), brief(body)
+    for ask in (candidates, gate, trace):
+        assert ask(part, type, chosen) == ask(full, type, chosen)
+    assert account_of(part, type) == account_of(full, type)
