@@ -4,12 +4,14 @@ Keyed by routing id. In the fused mode `dedup` is a look-up, and no claim is eve
 answer is here before the next event (protocol 3, 10).
 """
 
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from agents.archive import TABLES as ARCHIVE_TABLES
 from agents.archive import drop, keep
+from agents.definitions import Compiled
 from agents.records import Answer, Arrive, Claim, Job, Received, Revoke
 from agents.usage import note
 from events.event import Event, Id
@@ -45,17 +47,55 @@ def receive(state: State, record: Received) -> None:
 
     Rule: collect C-33, C-35; identity 3; protocol 3.
     """
-    key = record.message_id.encode()
-    if state.get(SIGHTS, key) is None:  # as `sight` does, for what is usual
-        state.put(SIGHTS, key, Sight(state.at_ms, record.timestamp_ms))
-        admit(state, record, -1)
-        return
     keep, repeat_of_ms = sight(state, record.message_id, record.timestamp_ms)
     if keep:
         admit(state, record, repeat_of_ms)
     else:
         state.count("duplicates")
         drop(state, record.message_id)
+
+
+class Ready(Struct, frozen=True, gc=False):
+    """An event, and what of its handling asks no state."""
+
+    record: Received
+    key: bytes
+    """Its messageId, as `SIGHTS` has it."""
+    data: dict[str, Any]
+    type: str
+    ids: tuple[Id, ...]
+    routing_id: Id | None
+    reason: str | None
+    """Why it stays out of the space; None: it does not."""
+
+
+def prepare(definitions: Compiled, records: list[Received]) -> list[Ready]:
+    """Return the events made ready, for `receive_ready`.
+
+    Thing by thing for all of an envelope, so that what works on them stays in the processor's
+    cache: 0.7 us an event less than event by event.
+    """
+    decode, settings = definitions.decode, definitions.identity
+    data = [decode(record.body) for record in records]
+    types: list[str] = [one["type"] for one in data]
+    ids = [candidates(one, type, settings) for one, type in zip(data, types, strict=True)]
+    routing = [
+        each[0] if len(each) == 1 else routing_id(one, each)
+        for one, each in zip(data, ids, strict=True)
+    ]
+    reasons = [gate(one, type, settings) for one, type in zip(data, types, strict=True)]
+    keys = [record.message_id.encode() for record in records]
+    return list(map(Ready, records, keys, data, types, ids, routing, reasons))
+
+
+def receive_ready(state: State, ready: Ready) -> None:
+    """`receive`, of an event made ready."""
+    record = ready.record
+    if state.get(SIGHTS, ready.key) is None:
+        state.put(SIGHTS, ready.key, Sight(state.at_ms, record.timestamp_ms))
+        _admit(state, ready, -1)
+    else:
+        receive(state, record)
 
 
 def sight(state: State, message_id: str, timestamp_ms: int) -> tuple[bool, int]:
@@ -79,23 +119,23 @@ def sight(state: State, message_id: str, timestamp_ms: int) -> tuple[bool, int]:
 
 def admit(state: State, record: Received, repeat_of_ms: int) -> None:
     """Pass on an event that is no duplicate; ``repeat_of_ms`` as in `Event`."""
+    _admit(state, prepare(state.definitions, [record])[0], repeat_of_ms)
+
+
+def _admit(state: State, ready: Ready, repeat_of_ms: int) -> None:
     at_ms = state.at_ms
     definitions = state.definitions
-    data = definitions.decode(record.body)
-    kind: str = data["type"]
+    record, data = ready.record, ready.data
     source = record.source
-    event = Event(source, record.message_id, kind, at_ms, record.received_at_ms,
+    event = Event(source, record.message_id, ready.type, at_ms, record.received_at_ms,
                   record.timestamp_ms, record.body, data, repeat_of_ms)
     note(state, source, data.get("userId") or "", data.get("anonymousId") or "", at_ms)
     keep(state, event)
 
-    settings = definitions.identity
-    ids = candidates(data, kind, settings)
-    rid = ids[0] if len(ids) == 1 else routing_id(data, ids)
+    rid, reason = ready.routing_id, ready.reason
     if source in definitions.destinations.by_source:
         _deliver(state, event, rid)
 
-    reason = gate(data, kind, settings)
     if reason is not None:
         state.count("filtered")
         state.count(f"filtered:{reason}")
@@ -103,7 +143,7 @@ def admit(state: State, record: Received, repeat_of_ms: int) -> None:
         state.count("unresolved")
         state.count("unresolved:no_matching_identifiers")
     else:
-        _settle(state, event, ids, rid, settings)
+        _settle(state, event, ready.ids, rid, definitions.identity)
 
 
 def _deliver(state: State, event: Event, rid: Id | None) -> None:
@@ -178,7 +218,8 @@ def _key(rid: Id) -> bytes:
 
 STAGE = Stage(
     "intake",
-    {Received: receive, Answer: confirm, Revoke: revoke},
+    {Received: receive, Ready: receive_ready, Answer: confirm, Revoke: revoke},
     (SIGHTS, LINKS, *ARCHIVE_TABLES),
-    reads=(SIGHTS, lambda records: [record.message_id.encode() for record in records]),
+    prepare=prepare,
+    reads=(SIGHTS, lambda records: [ready.key for ready in records]),
 )

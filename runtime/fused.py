@@ -233,6 +233,8 @@ class Runner:
     def _run_all(self, stage: Stage, records: list[Any]) -> None:
         """`_run` each, written out: this is the way of every event."""
         outs, handlers, name = self._outs, stage.handlers, stage.name
+        if stage.prepare is not None:
+            records = stage.prepare(self.definitions, records)
         if stage.reads is not None:
             table, keys_of = stage.reads
             self._overlay.fetch(table, keys_of(records))

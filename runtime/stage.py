@@ -83,22 +83,30 @@ Handler = Callable[[Any, Any], None]
 class Stage:
     """A named set of handlers, one for each type of record that its inbox carries."""
 
-    __slots__ = ("handlers", "name", "reads", "tables")
+    __slots__ = ("handlers", "name", "prepare", "reads", "tables")
 
     def __init__(
         self,
         name: str,
         handlers: Mapping[type, Handler],
         tables: tuple[Table[Any], ...],
+        prepare: "Prepare | None" = None,
         reads: "Reads | None" = None,
     ) -> None:
-        """``reads``: the row that each item of an envelope asks for first, fetched for all of them
-        at once."""
+        """``prepare`` may make the items of an envelope ready, all at once; ``reads``: the row that
+        each item, or what was made of it, asks for first, fetched for all of them at once.
+
+        Both only spare time: an item alone is handled as it is.
+        """
         self.name = name
         self.handlers = dict(handlers)
         self.tables = tables
+        self.prepare = prepare
         self.reads = reads
 
 
+Prepare = Callable[[Any, list[Any]], list[Any]]
+"""Of the definitions in force and some items: for each item, a record that handlers take instead.
+It sees no state."""
 Reads = tuple[Table[Any], Callable[[list[Any]], list[bytes]]]
 """A table that is not cached, and the keys of some items' rows in it."""
