@@ -31,7 +31,7 @@ def story(seed: int, calls: int) -> list[tuple[int, Received, dict]]:
         now_ms += rng.choice((1, 5, 1_000, 60_000, 3_600_000, 86_400_000))
         context = request_context(
             type=None, project_id=client.source, channel="server", client_side=False,
-            received_at_ms=now_ms, new_message_id=lambda: f"new-{now_ms}",
+            received_at_ms=now_ms, new_message_id=lambda at_ms=now_ms: f"new-{at_ms}",
         )
         taken = accept(dict(call.body), context)
         if isinstance(taken, Refused):
