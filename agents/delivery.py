@@ -250,7 +250,9 @@ def take_away(state: State, queue: str) -> list[tuple[str, int, JobRow]]:
 
 
 def admit_job(state: State, destination: str, queue: str, number: int, row: JobRow) -> None:
-    """Put a job, as it stood elsewhere, in its place of the queue."""
+    """Put a job, as it stood elsewhere, in its place of the queue; those that follow come after."""
+    # Its number may be of a partition whose instants are ahead of those here.
+    state.put(NUMBERS, _LAST, max(state.get(NUMBERS, _LAST) or 0, number))
     place = b"%b\0%b" % (destination.encode(), queue.encode())
     state.put(JOBS, place + b"\0" + number.to_bytes(8, "big"), row)
     _waits(state, place, 1)

@@ -150,11 +150,11 @@ def _advance(state: Partition, id: str, line: Line) -> None:
     while line.waiting:
         profile = state.get(PROFILES, key)
         armed_ms = profile.armed_ms if profile is not None else 0
-        at = _next(line, armed_ms)
+        at, instant_ms = _next(line)
         entry = line.waiting[at]
         if not _may_go(line, entry):
             break
-        if armed_ms and armed_ms < (instant_ms := _instant(line, at)) and instant_ms > clock_ms + 1:
+        if armed_ms and armed_ms < instant_ms and instant_ms > clock_ms + 1:
             # Timers due before it may be on their way here with what must come before them.
             if armed_ms > clock_ms:
                 break
@@ -163,6 +163,7 @@ def _advance(state: Partition, id: str, line: Line) -> None:
             continue
         line = replace(line, waiting=(*line.waiting[:at], *line.waiting[at + 1:]))
         state.put(LINES, key, line)
+        state.at_ms = instant_ms
         line = _run(state, id, line, entry)
     if not line.waiting:
         profile = state.get(PROFILES, key)
@@ -176,19 +177,21 @@ def _advance(state: Partition, id: str, line: Line) -> None:
     state.at_ms = now_ms
 
 
-def _next(line: Line, armed_ms: int) -> int:
-    """Return which entry is next: of the events before the first order the earliest that is not
-    behind the timer, else the first."""
-    best = 0
-    if not line.waiting[0].give and not line.waiting[0].awaits:
-        for at, entry in enumerate(line.waiting):
-            if entry.give or entry.awaits:
-                break
-            if entry.at_ms < line.waiting[best].at_ms and (
-                not armed_ms or entry.at_ms <= armed_ms
-            ):
-                best = at
-    return best
+def _next(line: Line) -> tuple[int, int]:
+    """Return which entry is next, and its instant: the earliest of the first order and the events
+    before it.
+
+    So an order goes before an event that is later than what stands behind the order: else a timer
+    due between the two would fire too early, or the one wait for the other.
+    """
+    best, best_ms = 0, -1
+    for at, entry in enumerate(line.waiting):
+        instant_ms = _instant(line, at)
+        if best_ms < 0 or instant_ms < best_ms:
+            best, best_ms = at, instant_ms
+        if entry.give or entry.awaits:
+            break
+    return best, best_ms
 
 
 def _instant(line: Line, at: int) -> int:
@@ -201,7 +204,6 @@ def _instant(line: Line, at: int) -> int:
 
 def _run(state: Partition, id: str, line: Line, entry: Waiting) -> Line:
     """Run an entry. Return the queue behind it."""
-    state.at_ms = entry.at_ms
     if entry.give is not None:
         return _hand_over(state, line, entry.give)
     if entry.awaits is not None:

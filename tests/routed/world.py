@@ -69,7 +69,7 @@ class SimPartition(Partition):
         return done
 
     def out(self, stage: str, key: str, record: Any) -> None:
-        if stage == "delivery" and isinstance(record, Job) and ":" not in record.queue:
+        if self._caught is None and isinstance(record, Job) and ":" not in record.queue:
             self.note("job", record.queue, record.destination, record.message_id)
         super().out(stage, key, record)
 

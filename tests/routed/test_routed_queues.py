@@ -1,0 +1,76 @@
+"""What waits in a queue, one partition alone."""
+
+from typing import Any
+
+from agents.delivery import JOBS, JobRow, job_number
+from agents.profile_tables import PROFILES
+from agents.records import Arrive, Hand, Job
+from agents.routed import net
+from agents.routed.home import LINES
+from agents.routed.records import Await, Expect, Given, Jobs, Water
+from app.reader import StoreReader
+from events.event import Event
+from profiles.profile import ExternalId, Profile
+from runtime.envelope import Batch
+from runtime.routed import Item, Origin
+from tables.store import MemoryStore
+from tests.sim.workspace import DAY, EDITIONS
+
+START_MS = 1_750_000_000_000
+
+
+class One:
+    """One partition of a stage, the only one."""
+
+    def __init__(self, stage: str) -> None:
+        self.store = MemoryStore()
+        self.part = net.partition(self.store, stage, stage, 0, 1)
+        self.reader = StoreReader(self.store)
+        self._apply(Batch("define", START_MS, [EDITIONS[0].define]))
+
+    def mail(self, at_ms: int, record: Any) -> None:
+        """Let a record of another stage come in."""
+        origin = Origin("test", 0, self.part.applied + 1, 0)
+        self._apply(Batch("mail", 0, [Item(origin, at_ms, record)]))
+
+    def _apply(self, batch: Batch) -> None:
+        self.part.apply(self.part.applied + 1, batch)
+        self.part.complete(self.part.prepare(lambda _stage, _key: 0))
+
+
+USER = ExternalId("user_id", "u1", START_MS, "web", "m0")
+
+
+def order(message_id: str, at_ms: int, *added: ExternalId) -> Arrive:
+    data = {"type": "track", "event": "Order Completed", "properties": {"revenue": 1}}
+    event = Event("web", message_id, "track", at_ms, at_ms, at_ms, b"{}", data)
+    return Arrive(event, "S", (("user_id", "u1"),), (), added)
+
+
+def test_protocol_8_a_merge_goes_before_a_timer_that_is_later_than_what_stands_behind_it() -> None:
+    one = One("profile")
+    one.mail(START_MS, order("m0", START_MS, USER))
+    due_ms = one.reader.get(PROFILES, b"S").armed_ms
+    assert due_ms == START_MS + 7 * DAY
+    one.mail(START_MS + 8 * DAY, order("m3", START_MS + 8 * DAY))
+    one.mail(START_MS + 9 * DAY, Await(1, "S", "L"))
+    one.mail(START_MS + 6 * DAY, order("m1", START_MS + 6 * DAY))
+    for way in (-1, 0):
+        one.mail(START_MS + 10 * DAY, Water(way, START_MS + 10 * DAY))
+    assert one.reader.get(PROFILES, b"S").armed_ms == due_ms
+    lost = Profile("L", "users", START_MS, START_MS, "m2", "web", "m2", "web", definitions=1)
+    one.mail(START_MS + 9 * DAY, Given(1, Hand("S", lost, (), None, "m1"), (), ()))
+    profile = one.reader.get(PROFILES, b"S")
+    assert profile.memberships["recent_buyers"].transitions == 1, "who bought again never left"
+    assert not list(one.reader.scan(LINES))
+
+
+def test_protocol_5_what_follows_a_merge_comes_behind_the_jobs_handed_over() -> None:
+    one = One("delivery")
+    ahead = START_MS + DAY << 20
+    waiting = (("hook", ahead, JobRow("of the lost one", b"{}")),)
+    one.mail(START_MS, Expect(1, "S"))
+    one.mail(START_MS, Job("hook", "S", "behind", b"{}"))
+    one.mail(START_MS, Jobs(1, "S", waiting))
+    jobs = [(job_number(key), row.message_id) for key, row in one.reader.scan(JOBS)]
+    assert [name for _, name in sorted(jobs)] == ["of the lost one", "behind"]
