@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.definitions import EMPTY, compile_definitions
 from agents.definitions import TABLES as DEFINITION_TABLES
-from agents.delivery import JOBS, destination_of, job_number, queue_of
+from agents.delivery import JOBS, WAITING, destination_of, job_number, queue_of
 from agents.identity import ACCOUNTS, NODES, OWNERS, REDIRECTS
 from agents.identity import STAGE as IDENTITY
 from agents.person import is_inside
@@ -24,6 +24,8 @@ from tables.store import MemoryStore
 from tests.routed.world import Broken, Place, World
 from tests.sim.checks import same
 
+Message = tuple[str, str]
+"""Destination and messageId."""
 Applied = tuple[Place, Arrive, tuple[int, int]]
 
 
@@ -188,6 +190,11 @@ def _applied(world: World) -> list[Applied]:
     return [(place, *rest) for place, _, what, *rest in world.notes if what == "applied"]
 
 
+def _addressed(world: World) -> dict[int, str]:
+    """Return of each event, by its instant of receipt, the profile it was sent to."""
+    return {rest[1]: rest[0] for _, _, what, *rest in world.notes if what == "sent"}
+
+
 def _histories(world: World, view: View, accepted: dict[int, tuple[int, int, int]]) -> None:
     """Every event that was accepted, and not counted otherwise, was applied once and is in the
     history of the profile that owns its best-ranked identifier."""
@@ -250,6 +257,7 @@ def _in_order(world: World, accepted: dict[int, tuple[int, int, int]]) -> None:
 def _merges(world: World, order: list[tuple[Claim, list[str]]]) -> None:
     """Whoever was merged is there before the event that caused it is applied, and does nothing
     more on its own from then on."""
+    addressed = _addressed(world)
     needs = {claim.event.received_at_ms: losers for claim, losers in order if losers}
     taken: set[str] = set()
     given: dict[str, tuple[Place, tuple[int, int]]] = {}
@@ -262,9 +270,10 @@ def _merges(world: World, order: list[tuple[Claim, list[str]]]) -> None:
             record, at = rest
             for loser in needs.get(record.event.received_at_ms, ()):
                 demand(loser in taken, f"an event was applied before {loser} had handed over")
-            if record.profile_id in given:
-                demand(at < given[record.profile_id][1],
-                       f"{record.profile_id} goes on alone after it was merged")
+            id = record.profile_id
+            if id in given and addressed[record.event.received_at_ms] == id:
+                demand(at < given[id][1],
+                       f"{id} goes on alone after it was merged")
 
 
 # ---- time ----------------------------------------------------------------------------------------
@@ -273,7 +282,7 @@ def _timers(world: World) -> None:
 
     What another profile handed over is exempt: when the timer fired they were two persons.
     """
-    addressed = {rest[1]: rest[0] for _, _, what, *rest in world.notes if what == "sent"}
+    addressed = _addressed(world)
     fired: dict[str, int] = {}
     for _, _, what, *rest in world.notes:
         if what == "timer":
@@ -314,26 +323,46 @@ def _members(view: View) -> None:
 
 
 def _jobs(world: World, view: View) -> None:
-    """Each job is there once, and after all that its person was told before."""
-    numbers: dict[tuple[str, str], int] = {}
+    """Each job waits, or came to an end; after all that its person was told before."""
+    waiting: dict[Message, int] = {}
+    lines: Counter[bytes] = Counter()
     for key, row in view.rows("delivery", JOBS):
         if ":" in queue_of(key):
             continue
-        job = destination_of(key), row.message_id
-        demand(job not in numbers, f"the job {job} is there twice")
-        numbers[job] = job_number(key)
-    last: dict[tuple[str, str], tuple[int, str]] = {}
+        lines[key[:-9]] += 1
+        message = destination_of(key), row.message_id
+        demand(message not in waiting, f"the job {message} is there twice")
+        waiting[message] = job_number(key)
+    same(dict(view.rows("delivery", WAITING)), dict(lines), "jobs that are said to wait")
+    first: dict[Message, int] = {}
+    final: dict[Message, int] = {}
+    bodies: dict[Message, bytes] = {}
+    for at, (destination, message_id, body, settled) in enumerate(world.sink):
+        message = destination, message_id
+        first.setdefault(message, at)
+        same(body, bodies.setdefault(message, body), f"what {message} says")
+        if settled:
+            final.setdefault(message, at)
+    never = len(world.sink)
+    told: set[Message] = set()
+    last: dict[tuple[str, str], tuple[int, int]] = {}
+    """By destination and person: when all so far had come to an end, the last number waiting."""
     for _, _, what, *rest in world.notes:
         if what == "taken":
             survivor, loser = rest
             for destination, queue in [key for key in last if key[1] == loser]:
-                mine = last.get((destination, survivor), (0, ""))
-                last[destination, survivor] = max(mine, last[destination, queue])
+                mine, other = last.get((destination, survivor), (-1, -1)), last[destination, queue]
+                last[destination, survivor] = max(mine[0], other[0]), max(mine[1], other[1])
         elif what == "job":
             queue, destination, message_id = rest
-            number = numbers.get((destination, message_id))
-            if number is None:
-                continue
-            before = last.get((destination, queue), (0, ""))
-            demand(before[0] < number, f"{message_id} to {destination} overtakes {before[1]}")
-            last[destination, queue] = number, message_id
+            message = destination, message_id
+            demand(message not in told, f"the job {message} was sent twice")
+            told.add(message)
+            demand(message in waiting or message in final, f"the job {message} is lost")
+            settled_at, number = last.get((destination, queue), (-1, -1))
+            if message in waiting:
+                demand(number < waiting[message], f"{message} stands before an earlier one")
+                number = waiting[message]
+            if message in first:
+                demand(settled_at < first[message], f"{message} overtook an earlier one")
+            last[destination, queue] = max(settled_at, final.get(message, never)), number

@@ -7,7 +7,7 @@ or a fault. What the partitions did is noted for `tests.routed.checks`.
 
 import contextlib
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,12 @@ from xxhash import xxh3_128
 from agents import merging, person, profile
 from agents.definitions import EMPTY, compile_definitions
 from agents.definitions import TABLES as DEFINITION_TABLES
+from agents.delivery import JOBS, JobRow, destination_of, queue_of
 from agents.profile_tables import SWEEP
-from agents.records import Arrive, Continue, Define, Job, Received, Tick
+from agents.records import Arrive, Continue, Define, Job, Received, Result, Tick
 from agents.routed import home, lane, net, writer
 from agents.routed.records import Give
+from app.reader import StoreReader
 from events.calls import Refused, accept, request_context
 from events.timestamps import iso
 from journeys import moves
@@ -40,6 +42,15 @@ START_MS = 1_750_000_000_000
 
 class Broken(Exception):
     """A promise was not kept."""
+
+
+@dataclass(eq=False)
+class Flight:
+    """An attempt under way, out of a partition's store."""
+
+    place: Place
+    key: bytes
+    row: JobRow
 
 
 class Fenced(Exception):
@@ -296,6 +307,10 @@ class Odds:
     lost: float = 0.3
     zombie: float = 0.0
     editions: bool = False
+    deliver: float = 0.0
+    """How often a destination is called, or answers."""
+    mood: tuple[int, ...] = (200,)
+    """What destinations answer."""
     twice: float = 0.0
     """How often a messageId is sent again by another visitor."""
     slow: dict[Place, float] = field(default_factory=dict)
@@ -311,6 +326,8 @@ def odds_of(rng: random.Random) -> Odds:
     # Slow feeding lets the fast path open, fast feeding lets things meet.
     odds.feed = rng.choice((0.02, 0.05, 0.1, 0.3, 0.6))
     odds.tick = rng.choice((0.02, 0.1, 0.4)) if odds.partitions < 8 else rng.choice((0.02, 0.1))
+    odds.deliver = rng.choice((0.0, 0.02, 0.1))
+    odds.mood = rng.choice(((200,), (200, 200, 500), (200, 500, 400)))
     odds.pace = rng.choice((
         (1, 5, 20), (1, 5, 20, 1000, 10_000), (1, 1000, MINUTE, 10 * MINUTE, 30 * MINUTE),
         (1, 5, 1000, MINUTE, HOUR, DAY, 7 * DAY),
@@ -365,6 +382,11 @@ class World:
         self.on_the_way: dict[Place, deque[Batch]] = {place: deque() for place in self.places}
         """From outside, not yet appended; in order for each inbox."""
         self.ticked_ms = 0
+        self.flights: list[Flight] = []
+        self.answered: dict[Place, set[tuple[bytes, int]]] = defaultdict(set)
+        """Attempts whose result is in the inbox, by who made them."""
+        self.sink: list[tuple[str, str, bytes, bool]] = []
+        """What was told of persons: destination, messageId, body, and whether that settled it."""
         self.kinds = {stage: net.kinds(stage) for stage in stages}
         self.owners = {place: Owner(self, place, 1, MemoryStore()) for place in self.places}
         self.zombies: list[Owner] = []
@@ -461,6 +483,37 @@ class World:
         lanes.setdefault(lane.lane_of_call(data, self.partitions), []).append(
             Received(source, taken.message_id, now_ms, taken.timestamp_ms, taken.body))
 
+    # ---- destinations
+    def deliver(self) -> None:
+        """Call a destination with the first job of some queue, or let one answer."""
+        rng = self.rng
+        place = "delivery", rng.randrange(self.partitions)
+        if self.flights and rng.random() < 0.6:
+            self._land(self.flights.pop(rng.randrange(len(self.flights))))
+            return
+        under_way = {one.key[:-9] for one in self.flights if one.place == place}
+        told = self.answered[place]
+        first: dict[bytes, tuple[bytes, JobRow]] = {}
+        for key, row in StoreReader(self.owners[place].store).scan(JOBS):
+            first.setdefault(key[:-9], (key, row))
+        heads = [head for queue, head in first.items()
+                 if queue not in under_way and head[1].next_ms <= self.now_ms
+                 and (head[0], head[1].attempts) not in told]
+        if heads:
+            key, row = rng.choice(heads)
+            self.flights.append(Flight(place, key, row))
+            self.tell(f"calls {destination_of(key)} with {row.message_id}")
+
+    def _land(self, flight: Flight) -> None:
+        status = self.rng.choice(self.odds.mood)
+        row = flight.row
+        if ":" not in queue_of(flight.key):
+            self.sink.append((destination_of(flight.key), row.message_id, row.body, status != 500))
+        self.tell(f"answers {status} to {row.message_id}")
+        self.answered[flight.place].add((flight.key, row.attempts))
+        result = Result(flight.key, row.attempts + 1, status, "", "")
+        self.inboxes[flight.place].records.append(Batch("result", self.now_ms, [result]))
+
     # ---- a step
     def step(self) -> None:
         """Whatever happens next."""
@@ -476,10 +529,18 @@ class World:
                 self.tell(f"edition {number}")
             if odds.editions and rng.random() < 0.2:
                 self.sweep(rng.randrange(self.partitions))
+        self._carry()
+        self.work()
+
+    def _carry(self) -> bool:
+        """Let something from outside arrive; return whether there is more."""
+        rng = self.rng
+        if rng.random() < self.odds.deliver:
+            self.deliver()
         waiting = [place for place in self.places if self.on_the_way[place]]
         if waiting and rng.random() < 0.5:
             self._append(rng.choice(waiting))
-        self.work()
+        return bool(waiting)
 
     def _tick(self) -> None:
         """Let the ticker write: it is never ahead of the clock, and never goes back."""
@@ -519,6 +580,8 @@ class World:
             self.counts[f"crash {did}"] += 1
             self.tell(f"crash {place} {did}{' lost' if lost else ''}")
             store = MemoryStore() if lost else owner.store
+            self.flights = [one for one in self.flights if one.place != place]
+            self.answered.pop(place, None)
             self.owners[place] = Owner(self, place, owner.epoch + 1, store)
         elif rng.random() < odds.zombie and owner.part is not None:
             self.counts[f"left alive {did}"] += 1
@@ -552,9 +615,7 @@ class World:
             self.steps += 1
             if self.steps > limit:
                 raise Broken("it never comes to rest")
-            waiting = [place for place in self.places if self.on_the_way[place]]
-            if waiting and self.rng.random() < 0.5:
-                self._append(self.rng.choice(waiting))
+            waiting = self._carry()
             if not self.work() and not waiting:
                 return
 
