@@ -129,7 +129,7 @@ class Partition(Runner):
         if kind.mail:
             self._take_mail(kind, batch.items)
         elif kind.control:
-            for item in batch.items:
+            for self.index, item in enumerate(batch.items):
                 self._control(kind, item)
         else:
             (name,) = kind.stages

@@ -89,24 +89,27 @@ def _counters(view: View) -> None:
 
 # ---- each partition from its own inbox ---------------------------------------------------------
 def _rebuilt(world: World) -> None:
-    """A partition's rows are those of an undisturbed run over its inbox, and so is its changelog;
-    what it says to others in such a run is what they got from it, each once, in that order."""
+    """A partition's rows are those of an undisturbed run over its inbox, so is each batch of its
+    changelog; what it says to others in such a run is what they got from it, once, in that order.
+    """
     sent: dict[tuple[Place, Place], list[Item]] = defaultdict(list)
     for place, inbox in world.inboxes.items():
-        store = MemoryStore()
+        store, logged = MemoryStore(), MemoryStore()
         part = world.open(place, store)
-        for offset, batch in enumerate(inbox.records):
-            part.apply(offset, batch)
-            if offset % 5 == 4 or offset + 1 == len(inbox.records):
-                checkpoint = part.prepare(world.route)
-                for stage, number, items in (one for phase in checkpoint.phases for one in phase):
-                    sent[place, (stage, number)] += items
-                part.complete(checkpoint)
+        for entry in world.changelogs[place]:
+            same(entry.base, part.applied, f"where a batch in the changelog of {place} begins")
+            for offset in range(entry.base + 1, entry.upto + 1):
+                part.apply(offset, inbox.records[offset])
+            checkpoint = part.prepare(world.route)
+            for stage, number, items in (one for phase in checkpoint.phases for one in phase):
+                sent[place, (stage, number)] += items
+            for one, other in ((entry.puts, checkpoint.puts),
+                               (entry.deletes, checkpoint.deletes)):
+                same(sorted(one), sorted(other), f"batch {entry.upto} of {place}")
+            part.complete(checkpoint)
+            logged.write(entry.puts, entry.deletes)
         rows = _rows(store)
         same(_rows(world.owners[place].store), rows, f"rows of {place}, and from its inbox")
-        logged = MemoryStore()
-        for entry in world.changelogs[place]:
-            logged.write(entry.puts, entry.deletes)
         same(_rows(logged), rows, f"changelog of {place}, and from its inbox")
     got: dict[tuple[Place, Place], dict[Origin, Item]] = defaultdict(dict)
     for place, inbox in world.inboxes.items():

@@ -4,7 +4,7 @@ from typing import Any
 
 from agents.delivery import JOBS, JobRow, job_number
 from agents.profile_tables import PROFILES
-from agents.records import Arrive, Hand, Job
+from agents.records import Arrive, Hand, Job, Received, Tick
 from agents.routed import net
 from agents.routed.home import LINES
 from agents.routed.records import Await, Expect, Given, Jobs, Water
@@ -74,3 +74,19 @@ def test_protocol_5_what_follows_a_merge_comes_behind_the_jobs_handed_over() -> 
     one.mail(START_MS, Jobs(1, "S", waiting))
     jobs = [(job_number(key), row.message_id) for key, row in one.reader.scan(JOBS)]
     assert [name for _, name in sorted(jobs)] == ["of the lost one", "behind"]
+
+
+def test_protocol_1_where_a_tick_stands_does_not_depend_on_the_last_start() -> None:
+    def lane(starts: bool) -> dict[bytes, bytes]:
+        store = MemoryStore()
+        part = net.partition(store, "intake", "intake", 0, 1)
+        two = [Received("web", f"m{n}", START_MS, START_MS, b'{"type":"page"}') for n in (1, 2)]
+        for batch in (Batch("define", START_MS, [EDITIONS[0].define]),
+                      Batch("event", START_MS, two), Batch("tick", START_MS, [Tick()])):
+            part.apply(part.applied + 1, batch)
+            part.complete(part.prepare(lambda _stage, _key: 0))
+            if starts:
+                part = net.partition(store, "intake", "intake", 0, 1)
+        return dict(store.scan(b"", b"\xff"))
+
+    assert lane(starts=True) == lane(starts=False)
