@@ -17,6 +17,8 @@ from msgspec import Struct
 
 DAY_MS = 24 * 60 * 60 * 1000
 PREFIX = "usage:"
+LATEST_MONTHS = 12
+"""A userId's months that are remembered, so that a late call is not counted again."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -33,6 +35,8 @@ class User(Struct, frozen=True, gc=False, array_like=True):
 
     month: int
     sources: tuple[str, ...]
+    earlier: dict[int, tuple[str, ...]] = {}
+    """The months before: calls that come by several lanes are not in order of their instants."""
 
 
 class Names(Struct, frozen=True, gc=False):
@@ -93,11 +97,16 @@ def meet(
     row: User | None, called: Names, source: str
 ) -> tuple[User, tuple[str, ...]] | None:
     """Return the userId's new row and the counts that rise by one; None: nothing is new."""
-    sources = row.sources if row is not None and row.month == called.month else ()
+    month = called.month
+    months = {} if row is None else {**row.earlier, row.month: row.sources}
+    sources = months.get(month, ())
     if source in sources:
         return None
     rises = (called.identified,) if sources else (called.identified, called.all_identified)
-    return User(called.month, tuple(sorted((*sources, source)))), rises
+    months[month] = tuple(sorted((*sources, source)))
+    latest = max(months)
+    earlier = {one: months[one] for one in sorted(months) if latest - LATEST_MONTHS < one < latest}
+    return User(latest, months[latest], earlier), rises
 
 
 class Counts(Struct):

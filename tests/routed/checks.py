@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from agents.definitions import EMPTY, compile_definitions
 from agents.definitions import TABLES as DEFINITION_TABLES
 from agents.delivery import JOBS, WAITING, destination_of, job_number, queue_of
@@ -16,6 +18,7 @@ from agents.routed import desk, home, lane, net, writer
 from agents.routed.records import Placed
 from app.reader import StoreReader
 from events.event import Event
+from events.timestamps import iso
 from runtime.envelope import pack
 from runtime.fused import POISON, SETTLED, Kind, Runner
 from runtime.routed import Item, Origin
@@ -23,6 +26,7 @@ from runtime.stage import Stage
 from tables.store import MemoryStore
 from tests.routed.world import Broken, Place, World
 from tests.sim.checks import same
+from usage import mtu
 
 Message = tuple[str, str]
 """Destination and messageId."""
@@ -61,6 +65,7 @@ def check(world: World) -> None:
     _in_order(world, accepted)
     _merges(world, order)
     _timers(world)
+    _usage(world, view)
     _members(view)
     _jobs(world, view)
 
@@ -300,6 +305,34 @@ def _timers(world: World) -> None:
                              f"a timer due at {fired[id]}")
 
 
+# ---- who was there -------------------------------------------------------------------------------
+def _usage(world: World, view: View) -> None:
+    """Usage is what the plain sets give, over all calls that were kept, on whatever lanes."""
+    calls: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for _, _, what, *rest in world.notes:
+        if what == "kept":
+            at_ms, record = rest
+            data = msgspec.json.decode(record.body)
+            month = iso(at_ms)[:7]
+            calls[month].append((record.source, data.get("userId") or "",
+                                 data.get("anonymousId") or ""))
+    counters = Counter[str]()
+    for reader in view.readers.values():
+        counters.update(dict(reader.counters(mtu.PREFIX)))
+    for month, mine in sorted(calls.items()):
+        report: Any = mtu.report(month, counters.items())
+        for source in ("", *sorted({call[0] for call in mine})):
+            some = [call for call in mine if source in ("", call[0])]
+            anonymous = {id for _, _, id in some if id}
+            linked = {id for _, user, id in some if id and user}
+            users = {user for _, user, _ in some if user}
+            found = report["by_source"][source] if source else report
+            same([found[name] for name in ("identified", "anonymous", "anonymous_identified",
+                                           "api_calls")],
+                 [len(users), len(anonymous), len(linked), len(some)],
+                 f"usage of {month} {source}")
+
+
 # ---- what was made of it -------------------------------------------------------------------------
 def _members(view: View) -> None:
     inside: dict[str, set[str]] = defaultdict(set)
@@ -337,6 +370,7 @@ def _jobs(world: World, view: View) -> None:
         demand(message not in waiting, f"the job {message} is there twice")
         waiting[message] = job_number(key)
     same(dict(view.rows("delivery", WAITING)), dict(lines), "jobs that are said to wait")
+    dead = {(rest[0], rest[1]) for _, _, what, *rest in world.notes if what == "buried"}
     first: dict[Message, int] = {}
     final: dict[Message, int] = {}
     bodies: dict[Message, bytes] = {}
@@ -346,6 +380,8 @@ def _jobs(world: World, view: View) -> None:
         same(body, bodies.setdefault(message, body), f"what {message} says")
         if settled:
             final.setdefault(message, at)
+        elif message in dead:  # it was tried for long enough: the last time counts
+            final[message] = at
     never = len(world.sink)
     told: set[Message] = set()
     last: dict[tuple[str, str], tuple[int, int]] = {}
@@ -369,3 +405,5 @@ def _jobs(world: World, view: View) -> None:
             if message in first:
                 demand(settled_at < first[message], f"{message} overtook an earlier one")
             last[destination, queue] = max(settled_at, final.get(message, never)), number
+    for message in (*waiting, *first):
+        demand(message in told, f"nobody sent the job {message}")

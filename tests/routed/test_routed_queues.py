@@ -4,7 +4,7 @@ from typing import Any
 
 from agents.delivery import JOBS, JobRow, job_number
 from agents.profile_tables import PROFILES
-from agents.records import Arrive, Hand, Job, Received, Tick
+from agents.records import Arrive, Hand, Job, Received, SeenUser, Tick
 from agents.routed import net
 from agents.routed.home import LINES
 from agents.routed.records import Await, Expect, Given, Jobs, Water
@@ -90,3 +90,13 @@ def test_protocol_1_where_a_tick_stands_does_not_depend_on_the_last_start() -> N
         return dict(store.scan(b"", b"\xff"))
 
     assert lane(starts=True) == lane(starts=False)
+
+
+def test_governance_G46_a_user_on_two_lanes_counts_once_a_month_also_at_its_turn() -> None:
+    one = One("usage")
+    for at_ms in (START_MS + 30 * DAY, START_MS, START_MS + 30 * DAY, START_MS):
+        one.mail(at_ms, SeenUser("u1", "web"))
+    counted = dict(one.reader.counters("usage:"))
+    assert counted == {
+        f"usage:2025-0{month}-15:identified{source}": 1 for month in "67" for source in ("", ":web")
+    }

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from xxhash import xxh3_128
 
-from agents import merging, person, profile
+from agents import delivery, merging, person, profile
 from agents.definitions import EMPTY, compile_definitions
 from agents.definitions import TABLES as DEFINITION_TABLES
 from agents.delivery import JOBS, JobRow, destination_of, queue_of
@@ -32,7 +32,7 @@ from runtime.fused import PROGRESS, Progress
 from runtime.routed import Checkpoint, Item, Partition
 from runtime.stage import Stage
 from tables.store import MemoryStore
-from tests.sim.people import histories
+from tests.sim.people import Call, histories
 from tests.sim.stages import put, sim_stages
 from tests.sim.workspace import DAY, EDITIONS, HOUR, MINUTE
 
@@ -112,7 +112,7 @@ def routed_stages() -> Iterator[Mapping[str, Stage]]:
     """Yield the production stages, with bugs that only poison events meet, noting what they do."""
     arrive, admit, decide = home.arrive, lane.admit, writer.decide
     take_over, fire = home.take_over, profile.fire
-    due_keys, move = person.due_keys, moves.fire
+    due_keys, move, bury = person.due_keys, moves.fire, delivery._bury
     firing: list[Any] = []
 
     def noted_arrive(state: Any, record: Arrive) -> None:
@@ -127,6 +127,7 @@ def routed_stages() -> Iterator[Mapping[str, Stage]]:
         admit(state, record, repeat_of_ms)
         if b'"Poison Lane"' in record.body:
             raise Poisoned
+        state.note("kept", state.at_ms, record)
 
     def poisonous_decide(state: Any, claim: Any) -> None:
         decide(state, claim)
@@ -152,13 +153,18 @@ def routed_stages() -> Iterator[Mapping[str, Stage]]:
         state, id = firing[-1], view.profile.id
         line = state.get(home.LINES, id.encode())
         waiting = line.waiting if line is not None else ()
-        late = now_ms - due_ms > person.OVERDUE_MS
+        late = now_ms - due_ms > MINUTE
         state.note("timer", id, due_ms)
         if late and any(one.arrive and one.at_ms <= now_ms for one in waiting):
             state.note("hasty", id, due_ms)
         return move(plan, running, view, due_ms, now_ms)
 
+    def noted_bury(state: Any, number: int, letter: Any) -> None:
+        state.note("buried", letter.destination, letter.message_id)
+        bury(state, number, letter)
+
     with sim_stages(), put(
+        (delivery, "_bury", noted_bury),
         (home, "arrive", noted_arrive), (lane, "admit", poisonous_admit),
         (writer, "decide", poisonous_decide), (home, "take_over", noted_take_over),
         (profile, "fire", noted_fire), (merging, "fire", noted_fire),
@@ -313,7 +319,18 @@ class Odds:
     """What destinations answer."""
     twice: float = 0.0
     """How often a messageId is sent again by another visitor."""
+    poison: float = 0.0
+    untidy: float = 0.0
+    """How often an anonymousId comes with a blank, and so by another lane."""
+    burst: int = 0
+    """Calls at once, whenever all is at rest; 0: they come one by one beside the work."""
+    grain_ms: int = 1
+    """Of the clock at the door."""
+    strangers: int = 0
+    """Visitors whose profile somebody else's event merges with another."""
     slow: dict[Place, float] = field(default_factory=dict)
+    stall: float = 0.0
+    """How often somebody stops for a while."""
     pace: tuple[int, ...] = (1, 1000)
 
 
@@ -341,17 +358,47 @@ def odds_of(rng: random.Random) -> Odds:
     if "zombie" in chosen:
         odds.zombie = rng.choice((0.003, 0.01, 0.03))
     odds.editions = "editions" in chosen
+    odds.poison = rng.choice((0.0, 0.0, 0.05))
+    odds.untidy = rng.choice((0.0, 0.0, 0.2))
+    odds.burst = rng.choice((0, 0, 2, 5, 12))
+    odds.strangers = rng.choice((0, 0, 1, 2, 3))
+    odds.grain_ms = rng.choice((1, 1, 1000))
     odds.twice = rng.choice((0.05, 0.2)) if "twice" in chosen else 0.0
     places = [(stage, n) for stage in net.STAGES for n in net.numbers(stage, odds.partitions)]
     # Even schedules hardly ever meet the holes: a slow partition, a slow stage.
     for _ in range(rng.choice((0, 1, 1, 2))):
-        odds.slow[rng.choice(places)] = rng.choice((0.8, 0.95, 0.99))
+        stage = rng.choice(("intake", "intake", "profile", "identity", *sorted(net.STAGES)))
+        place = rng.choice([place for place in places if place[0] == stage])
+        odds.slow[place] = rng.choice((0.8, 0.95, 0.99))
+    odds.stall = rng.choice((0.0, 0.01, 0.03))
     if rng.random() < 0.4:
         stage = rng.choice(sorted(net.STAGES))
         for place in places:
             if place[0] == stage:
                 odds.slow[place] = max(odds.slow.get(place, 0.0), rng.choice((0.7, 0.9)))
     return odds
+
+
+def strangers(rng: random.Random, count: int) -> list[tuple[str, deque[Call]]]:
+    """Return visitors who are merged while they go on: by events of others, on other lanes. Only
+    their grants can be stale."""
+    clients = []
+    for number in range(count):
+        visitor = {"anonymousId": f"s{number}{rng.choice(('', '', ' '))}"}
+        user, email = f"v{number}", f"v{number}@shop.test"
+        view = {"type": "track", "event": "Product Viewed", "properties": {"name": "p0"}}
+        calls = [{"type": "identify", "userId": user, "traits": {}, **visitor},
+                 {"type": "identify", "anonymousId": f"t{number}", "traits": {"email": email}},
+                 *({**view, **visitor} for _ in range(rng.choice((6, 12, 18))))]
+        thirds = [{"type": "identify", "userId": user, "traits": {"email": email}}]
+        if rng.random() < 0.5:  # a merge of merges
+            thirds.append({"type": "track", "event": "Signed Up", "userId": user,
+                           "properties": {"email": f"v{(number + 1) % count}@shop.test"}})
+        for third in thirds:
+            calls.insert(rng.randrange(4, len(calls)), third)
+        clients.append((rng.choice(("web", "server")), deque(
+            Call(0, {**body, "messageId": f"s-{number}-{at}"}) for at, body in enumerate(calls))))
+    return clients
 
 
 class World:
@@ -374,9 +421,13 @@ class World:
         self.lines: list[str] | None = [] if keep else None
         self.counts: Counter[str] = Counter()
         self.steps = 0
+        self.resting = False
+        self.stalled: dict[Place, int] = {}
         self.now_ms = START_MS
         self.clients = [(client.source, deque(client.calls))
                         for client in histories(rng, odds.calls)]
+        if odds.strangers:
+            self.clients += strangers(rng, odds.strangers)
         self.unsent = sum(len(calls) for _, calls in self.clients)
         self.bodies: list[dict[str, Any]] = []
         self.on_the_way: dict[Place, deque[Batch]] = {place: deque() for place in self.places}
@@ -454,8 +505,11 @@ class World:
             self.unsent -= 1
             self.now_ms += rng.choice(self.odds.pace)
             body = dict(call.body)
-            if body.get("event") == "Poison":
-                body["event"] = rng.choice(("Poison", "Poison Lane", "Poison Claim"))
+            if rng.random() < self.odds.poison and body["type"] == "track":
+                body["event"] = rng.choice(
+                    ("Poison", "Poison Row", "Poison Lane", "Poison Claim", "Poison Claim"))
+            if rng.random() < self.odds.untidy and isinstance(body.get("anonymousId"), str):
+                body["anonymousId"] += " "
             if call.dated:
                 body["timestamp"] = iso(self.now_ms - call.late_ms)
             self._received(source, body, lanes)
@@ -466,8 +520,9 @@ class World:
                 self.now_ms += 1
                 self._received(source, again, lanes)
             self.bodies.append(body)
+        at_ms = self.now_ms - self.now_ms % self.odds.grain_ms
         for number, records in sorted(lanes.items()):
-            self.inboxes["intake", number].records.append(Batch("event", self.now_ms, records))
+            self.inboxes["intake", number].records.append(Batch("event", at_ms, records))
         self.tell(f"fed {sorted(lanes)} {self.now_ms - START_MS}")
 
     def _received(self, source: str, body: dict[str, Any], lanes: dict[int, list[Any]]) -> None:
@@ -519,18 +574,25 @@ class World:
         """Whatever happens next."""
         self.steps += 1
         rng, odds = self.rng, self.odds
-        if self.unsent and rng.random() < odds.feed:
-            self.feed()
-            if rng.random() < odds.tick:
-                self._tick()
-            if odds.editions and rng.random() < 0.1:
-                number = rng.randrange(len(EDITIONS))
-                self.define(EDITIONS[number].define)
-                self.tell(f"edition {number}")
-            if odds.editions and rng.random() < 0.2:
-                self.sweep(rng.randrange(self.partitions))
-        self._carry()
-        self.work()
+        feeds = odds.burst * self.resting if odds.burst else int(rng.random() < odds.feed)
+        for _ in range(feeds):
+            if self.unsent:
+                self.feed()
+                self._around()
+        waiting = self._carry()
+        self.resting = not self.work() and not waiting
+
+    def _around(self) -> None:
+        """What else may come from outside beside a call."""
+        rng, odds = self.rng, self.odds
+        if rng.random() < odds.tick:
+            self._tick()
+        if odds.editions and rng.random() < 0.1:
+            number = rng.randrange(len(EDITIONS))
+            self.define(EDITIONS[number].define)
+            self.tell(f"edition {number}")
+        if odds.editions and rng.random() < 0.2:
+            self.sweep(rng.randrange(self.partitions))
 
     def _carry(self) -> bool:
         """Let something from outside arrive; return whether there is more."""
@@ -559,6 +621,10 @@ class World:
         owner = rng.choice(ready)
         if rng.random() < self.odds.slow.get(owner.place, 0.0):
             return True
+        if self.stalled.get(owner.place, 0) > self.steps:
+            return True
+        if rng.random() < self.odds.stall:
+            self.stalled[owner.place] = self.steps + rng.choice((20, 100, 400))
         zombie = owner is not self.owners[owner.place]
         try:
             did = owner.step()
