@@ -13,15 +13,20 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as broker
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
 from aiokafka.helpers import create_ssl_context
 
 RECORD_BYTES = 16 << 20
@@ -620,3 +625,179 @@ class Inbox:
         if consumer := self._consumer:
             self._consumer = None
             await consumer.stop()
+
+
+# ---- which partitions are whose ------------------------------------------------------------------
+class _Claim(msgspec.Struct):
+    """What a worker tells the group: how others reach it, and what it had, as of which round."""
+
+    name: str
+    owned: list[int] = []
+    round: int = 0
+
+
+class _Given(msgspec.Struct):
+    """What the group tells each worker beside its own share: everybody's."""
+
+    owners: dict[int, str]
+    round: int
+
+
+def share_out(partitions: Iterable[int], claims: Mapping[str, _Claim]) -> dict[str, list[int]]:
+    """Return each member's partitions: even to within one, and as few as possible move.
+
+    Of two that claim the same, the one who had it last keeps it.
+    """
+    free = set(partitions)
+    kept: dict[str, list[int]] = {member: [] for member in claims}
+    for member in sorted(claims, key=lambda member: (-claims[member].round, member)):
+        kept[member] = sorted(free & set(claims[member].owned))
+        free -= set(kept[member])
+    least, more = divmod(len(free) + sum(map(len, kept.values())), len(claims))
+    order = sorted(claims, key=lambda member: (-len(kept[member]), member))
+    quota = {member: least + (place < more) for place, member in enumerate(order)}
+    for member in order:
+        free |= set(kept[member][quota[member]:])
+        del kept[member][quota[member]:]
+    left = sorted(free, reverse=True)
+    for member in order:
+        while len(kept[member]) < quota[member]:
+            kept[member].append(left.pop())
+    return kept
+
+
+class _Assignor:
+    """`share_out`, as the client library wants it; one of each `Membership`."""
+
+    name = "watersmeet"
+
+    def __init__(self, name: str) -> None:
+        self.claim = _Claim(name)
+        self.owners: dict[int, str] = {}
+
+    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        return ConsumerProtocolMemberMetadata(0, sorted(topics), msgspec.json.encode(self.claim))
+
+    def assign(self, cluster: Any, members: Mapping[str, ConsumerProtocolMemberMetadata]) -> (
+            dict[str, ConsumerProtocolMemberAssignment]):
+        topic = next(iter(members.values())).subscription[0]
+        claims = {member: msgspec.json.decode(metadata.user_data, type=_Claim)
+                  for member, metadata in members.items()}
+        shares = share_out(cluster.partitions_for_topic(topic) or (), claims)
+        told = msgspec.json.encode(_Given(
+            {number: claims[member].name for member, share in shares.items() for number in share},
+            1 + max(claim.round for claim in claims.values())))
+        return {member: ConsumerProtocolMemberAssignment(0, [(topic, sorted(share))], told)
+                for member, share in shares.items()}
+
+    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
+        given = msgspec.json.decode(assignment.user_data, type=_Given)
+        self.owners = given.owners
+        self.claim.owned = sorted(at.partition for at in assignment.partitions())
+        self.claim.round = given.round
+
+
+class Membership:
+    """This worker's place among the workers of a workspace: which partition numbers it owns.
+
+    A number is the same partition of every stage. Being told is not the fence: a worker that
+    slept is told late, and `Changelog` is what refuses it. So nothing stops while the group
+    confers; only what really moves is given up, when its new owner is known.
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str, topic: str, name: str, *,
+                 assigned: Callable[[set[int]], None], revoked: Callable[[set[int]], None],
+                 session_s: float = 10.0) -> None:
+        """``topic``: one with as many partitions as there are to own; nothing of it is read.
+
+        ``name``: how the others reach this worker, as `owners` tells them. ``assigned`` and
+        ``revoked`` get the numbers that came and went, ``revoked`` first; they return at once.
+        A worker that is silent for ``session_s`` has lost its partitions.
+        """
+        self.owned: set[int] = set()
+        self._settings = settings
+        self._group, self._topic = group, topic
+        self._assigned, self._revoked = assigned, revoked
+        self._session_ms = int(session_s * 1000)
+        self._assignor = _Assignor(name)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._polling: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Join. Raises NotReached; the partitions come through ``assigned``."""
+        consumer = AIOKafkaConsumer(
+            **self._settings.options(),
+            client_id=f"watersmeet-{self._assignor.claim.name}",
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            partition_assignment_strategy=(self._assignor,),
+            session_timeout_ms=self._session_ms,
+            heartbeat_interval_ms=max(100, min(1000, self._session_ms // 5)),
+        )
+        try:
+            await consumer.start()
+        except (broker.KafkaError, OSError) as error:
+            await consumer.stop()
+            raise NotReached(_told(error)) from error
+        self._consumer = consumer
+        consumer.subscribe([self._topic], listener=_Listener(self))
+        self._polling = asyncio.create_task(self._poll(consumer))
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Stay a member: one that asks for nothing for five minutes is thrown out."""
+        while True:
+            await consumer.getmany(timeout_ms=1000)
+
+    def _settle(self, now: set[int]) -> None:
+        if self._consumer is not None:
+            self._consumer.pause(*self._consumer.assignment())
+        gone, came = self.owned - now, now - self.owned
+        self.owned = now
+        if gone:
+            self._revoked(gone)
+        if came:
+            self._assigned(came)
+
+    @property
+    def owners(self) -> dict[int, str]:
+        """Who owns which partition, by name, as the group last agreed."""
+        return self._assignor.owners
+
+    async def failed(self) -> None:
+        """Return never, or raise what ended the membership: open another then."""
+        assert self._polling is not None, "it is not open"
+        await asyncio.shield(self._polling)
+
+    async def close(self) -> None:
+        """Leave: the others take over at once. Stop the partitions first; nothing is called."""
+        if consumer := self._consumer:
+            self._consumer = None
+            self._polling.cancel()
+            await asyncio.wait([self._polling])
+            await consumer.stop()
+
+
+class _Listener(ConsumerRebalanceListener):
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        """What moves is not known yet."""
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._membership._settle({at.partition for at in assigned})
+
+
+async def ask_owners(settings: KafkaSettings, group: str) -> dict[int, str]:
+    """Return who owns which partition, for one who is no member. Empty while they confer.
+
+    Raises NotReached.
+    """
+    async with _admin(settings) as admin:
+        answer, = await admin.describe_consumer_groups([group])
+    for _, _, state, _, _, members, *_ in answer.groups:
+        for member in members if state == "Stable" else ():
+            given = ConsumerProtocolMemberAssignment.decode(member[4])
+            return msgspec.json.decode(given.user_data, type=_Given).owners
+    return {}
