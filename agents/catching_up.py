@@ -20,6 +20,7 @@ from agents.profile_tables import PROFILES, SWEEP
 from agents.records import Continue, Define
 from audiences.calls import present
 from audiences.evaluate import rebuild
+from audiences.plan import Plan
 from profiles.profile import Profile, Trait
 from runtime.stage import State
 
@@ -65,7 +66,10 @@ def up_to_date(state: State, profile: Profile) -> Profile:
     plan, since, known = definitions.plan, definitions.since, profile.definitions
     now_ms = state.at_ms
     if since.gone > known:
-        profile = _without_gone(state, profile, now_ms)
+        for key in profile.memberships:
+            if key not in plan.computations and is_inside(profile, key):
+                strike(state, profile.id, key)
+        profile = without_gone(plan, profile, now_ms)
     leaves = [bytes.fromhex(id) for id, number in since.leaves.items() if number > known]
     conditions = Conditions(state, profile)
     if leaves:
@@ -86,15 +90,12 @@ def up_to_date(state: State, profile: Profile) -> Profile:
     return profile
 
 
-def _without_gone(state: State, profile: Profile, now_ms: int) -> Profile:
-    """Turn what is computed no more into custom traits (audiences T6, B12)."""
-    plan = state.definitions.plan
+def without_gone(plan: Plan, profile: Profile, now_ms: int) -> Profile:
+    """Return the profile with what is computed no more as custom traits (audiences T6, B12)."""
     traits = dict(profile.traits)
     for key, membership in profile.memberships.items():
         if key not in plan.computations:
             traits[key] = Trait(membership.inside, now_ms, now_ms, "", "")
-            if is_inside(profile, key):
-                strike(state, profile.id, key)
     for key, computed in profile.computed.items():
         if key not in plan.computations and computed.value is not None:
             traits[key] = Trait(computed.value, computed.updated_at_ms, now_ms, "", "")

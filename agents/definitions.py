@@ -86,7 +86,12 @@ def compile_definitions(state: State, record: Define, number: int) -> Compiled:
     plan = compile_plan(definitions.audiences, definitions.computed_traits, instants)
     if applied:
         assert before is not None
-        kept = _since(kept, changed(before.plan, plan), instants, number)
+        changes = changed(before.plan, plan)
+        if state.routed:
+            # What was received since the creation may have been applied here already.
+            news = frozenset(plan.leaves).difference(before.plan.leaves)
+            changes = msgspec.structs.replace(changes, leaves=news)
+        kept = _since(kept, changes, instants, number)
         state.put(SINCE, b"", kept)
     older = _older(state, definitions.journeys)
     return Compiled(

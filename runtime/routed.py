@@ -125,7 +125,7 @@ class Partition(Runner):
         batch = self._unpack(value, items)
         kind = self._kinds[batch.kind]
         self.position = offset
-        self._floor(batch)
+        self._floor(kind, batch)
         if kind.mail:
             self._take_mail(kind, batch.items)
         elif kind.control:
@@ -143,9 +143,10 @@ class Partition(Runner):
     def _unpack(self, value: Any, items: list[Any] | None) -> Batch:
         return value if type(value) is Batch else self.codec.unpack(value, items)
 
-    def _floor(self, batch: Batch) -> None:
-        """Set the instant: within a lane it never falls (protocol 3)."""
-        self.at_ms = max(self._floor_ms, batch.at_ms)
+    def _floor(self, kind: Kind, batch: Batch) -> None:
+        """Set the instant: within a lane it never falls (protocol 3). That of definitions is the
+        same in all partitions, or they would compute different things from them."""
+        self.at_ms = batch.at_ms if kind.define else max(self._floor_ms, batch.at_ms)
 
     def _take_mail(self, kind: Kind, items: list[Item]) -> None:
         floor_ms = self._floor_ms

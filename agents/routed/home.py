@@ -11,7 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agents.accounts import account_call
-from agents.catching_up import begin_sweep, step
+from agents.catching_up import begin_sweep, step, without_gone
+from agents.history import occurrences
 from agents.merging import hand_over, take_over
 from agents.profile import STAGE as PROFILE
 from agents.profile import arrive, ring
@@ -27,9 +28,10 @@ from agents.routed.records import (
     Waiting,
     Water,
 )
+from audiences.evaluate import rebuild
 from profiles.profile import Occurrence, Profile
 from runtime.routed import Partition
-from runtime.stage import Stage, Table
+from runtime.stage import Stage, State, Table
 
 
 class Line(Struct, frozen=True, array_like=True, gc=False):
@@ -259,10 +261,30 @@ def _take_over(state: Partition, id: str, line: Line, order: Await) -> Line:
     for key, row in mail.history:
         state.put(HISTORY, key, row)
     _exists(state, id, mail.hand.message_id)
-    take_over(state, mail.hand)
+    take_over(state, under_present_definitions(state, mail.hand))
     left = tuple(merge for merge in line.given if merge != order.merge)
     handed = tuple(_readdressed(entry, id) for entry in mail.waiting)
     return Line((*handed, *line.waiting), line.flushed, left)
+
+
+def under_present_definitions(state: State, hand: Hand) -> Hand:
+    """Return what was handed over as it is under the definitions in force here.
+
+    Definitions reach partitions at different moments, so the loser's may have been others: what its
+    conditions remember is made anew from its history, which is here. Cost: nothing otherwise.
+    """
+    definitions, profile = state.definitions, hand.profile
+    plan, known = definitions.plan, profile.definitions
+    if known == definitions.number:
+        return hand
+    rows = rebuild(plan, list(plan.leaves), occurrences(state, profile))
+    if definitions.since.gone > known:
+        profile = without_gone(plan, profile, state.at_ms)
+    return replace(
+        hand,
+        profile=replace(profile, leaves={id: rows[id] for id in sorted(rows) if id in plan.small}),
+        conditions=tuple((id, rows[id]) for id in sorted(rows) if id not in plan.small),
+    )
 
 
 def _readdressed(entry: Waiting, id: str) -> Waiting:

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from agents.definitions import EMPTY, compile_definitions
 from agents.definitions import TABLES as DEFINITION_TABLES
 from agents.delivery import JOBS, WAITING, destination_of, job_number, queue_of
+from agents.history import occurrences
 from agents.identity import ACCOUNTS, NODES, OWNERS, REDIRECTS
 from agents.identity import STAGE as IDENTITY
 from agents.person import is_inside
@@ -17,6 +19,7 @@ from agents.records import Arrive, Claim, Define, MergeOut
 from agents.routed import desk, home, lane, net, writer
 from agents.routed.records import Placed
 from app.reader import StoreReader
+from audiences.evaluate import Memory, open_to, rebuild, settle
 from events.event import Event
 from events.timestamps import iso
 from runtime.envelope import pack
@@ -67,6 +70,7 @@ def check(world: World) -> None:
     _timers(world)
     _usage(world, view)
     _members(view)
+    _recomputed(world)
     _jobs(world, view)
 
 
@@ -356,6 +360,32 @@ def _members(view: View) -> None:
     same({key: size for key, size in sizes.items() if size},
          {key: len(ids) for key, ids in inside.items()}, "sizes")
     same(view.counter("profiles"), live["users"], "number of people")
+
+
+def _recomputed(world: World) -> None:
+    """What a person is in and what is computed of them follows from their whole history, whatever
+    way it came together."""
+    for number in range(world.partitions):
+        part = world.owners["profile", number].part
+        assert part is not None
+        plan = part.definitions.plan
+        for _, profile in part.scan(PROFILES):
+            if profile.survivor or profile.collection != "users":
+                continue
+            states = Memory()
+            states.rows = rebuild(plan, list(plan.leaves), occurrences(part, profile))
+            keys = open_to(plan, profile, tuple(plan.computations))
+            blank = replace(profile, computed={}, memberships={}, flips={})
+            settled = settle(plan, blank, keys, states, world.now_ms)
+            for what, found, wanted in (
+                ("audiences", {key: one.inside for key, one in profile.memberships.items()},
+                 {key: one.inside for key, one in settled.memberships.items()}),
+                ("traits", {key: one.value for key, one in profile.computed.items()},
+                 {key: one.value for key, one in settled.computed.items()}),
+            ):
+                for key in sorted({*found, *wanted}):
+                    same(found.get(key) or None, wanted.get(key) or None,
+                         f"{what} of {profile.id}: {key}")
 
 
 def _jobs(world: World, view: View) -> None:

@@ -223,6 +223,12 @@ def jobs_not_awaited() -> AbstractContextManager[None]:
     return _handling("delivery", Expect=lambda *_: None, Jobs=jobs)
 
 
+@bug
+def handed_over_as_it_was() -> AbstractContextManager[None]:
+    """What the lost one's conditions remember is taken though its definitions were others."""
+    return put((home, "under_present_definitions", lambda _state, hand: hand))
+
+
 # ---- lanes (protocol 3) --------------------------------------------------------------------------
 @bug
 def inflight() -> AbstractContextManager[None]:
@@ -539,6 +545,16 @@ def applied_not_in_the_batch() -> AbstractContextManager[None]:
         return checkpoint
 
     return put((Partition, "prepare", prepare))
+
+
+@bug
+def definitions_at_the_partitions_instant() -> AbstractContextManager[None]:
+    """Definitions come in force at another instant in each partition."""
+
+    def floor(part: Any, _kind: Any, batch: Any) -> None:
+        part.at_ms = max(part._floor_ms, batch.at_ms)
+
+    return put((Partition, "_floor", floor))
 
 
 # ---- poison --------------------------------------------------------------------------------------

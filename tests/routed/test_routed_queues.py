@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import msgspec
+
 from agents.delivery import JOBS, JobRow, job_number
 from agents.profile_tables import PROFILES
-from agents.records import Arrive, Hand, Job, Received, SeenUser, Tick
+from agents.records import Arrive, Continue, Define, Hand, Job, Received, SeenUser, Tick
 from agents.routed import net
 from agents.routed.home import LINES
 from agents.routed.records import Await, Expect, Given, Jobs, Water
 from app.reader import StoreReader
 from events.event import Event
-from profiles.profile import ExternalId, Profile
+from profiles.profile import ExternalId, Occurrence, Profile, history_key
 from runtime.envelope import Batch
 from runtime.routed import Item, Origin
 from tables.store import MemoryStore
@@ -26,14 +28,19 @@ class One:
         self.store = MemoryStore()
         self.part = net.partition(self.store, stage, stage, 0, 1)
         self.reader = StoreReader(self.store)
-        self._apply(Batch("define", START_MS, [EDITIONS[0].define]))
+        self.define(EDITIONS[0].define, START_MS)
+
+    def define(self, define: Define, at_ms: int) -> None:
+        """Put definitions in force."""
+        self.apply(Batch("define", at_ms, [define]))
 
     def mail(self, at_ms: int, record: Any) -> None:
         """Let a record of another stage come in."""
         origin = Origin("test", 0, self.part.applied + 1, 0)
-        self._apply(Batch("mail", 0, [Item(origin, at_ms, record)]))
+        self.apply(Batch("mail", 0, [Item(origin, at_ms, record)]))
 
-    def _apply(self, batch: Batch) -> None:
+    def apply(self, batch: Batch) -> None:
+        """Apply a record of the inbox, and write."""
         self.part.apply(self.part.applied + 1, batch)
         self.part.complete(self.part.prepare(lambda _stage, _key: 0))
 
@@ -43,7 +50,8 @@ USER = ExternalId("user_id", "u1", START_MS, "web", "m0")
 
 def order(message_id: str, at_ms: int, *added: ExternalId) -> Arrive:
     data = {"type": "track", "event": "Order Completed", "properties": {"revenue": 1}}
-    event = Event("web", message_id, "track", at_ms, at_ms, at_ms, b"{}", data)
+    body = msgspec.json.encode(data)
+    event = Event("web", message_id, "track", at_ms, at_ms, at_ms, body, data)
     return Arrive(event, "S", (("user_id", "u1"),), (), added)
 
 
@@ -74,6 +82,39 @@ def test_protocol_5_what_follows_a_merge_comes_behind_the_jobs_handed_over() -> 
     one.mail(START_MS, Jobs(1, "S", waiting))
     jobs = [(job_number(key), row.message_id) for key, row in one.reader.scan(JOBS)]
     assert [name for _, name in sorted(jobs)] == ["of the lost one", "behind"]
+
+
+def test_audiences_B3_what_is_handed_over_is_brought_up_to_the_definitions_here() -> None:
+    one = One("profile")
+    one.mail(START_MS, order("m0", START_MS, USER))
+    one.define(EDITIONS[2].define, START_MS + 1)  # which counts views
+    body = b'{"type":"track","event":"Product Viewed","properties":{},"context":{}}'
+    seen = Occurrence("web", "track", START_MS, START_MS, "L", (("user_id", "u1"),), (), body)
+    lost = Profile("L", "users", START_MS, START_MS, "m2", "web", "m2", "web", definitions=1)
+    history = ((history_key("L", START_MS, "m2"), seen),)
+    one.mail(START_MS + 2, Await(1, "S", "L"))
+    one.mail(START_MS + 2, Given(1, Hand("S", lost, (), None, "m1"), history, ()))
+    assert one.reader.get(PROFILES, b"S").computed["views"].value == 1
+
+
+def test_audiences_B3_history_off_counts_what_was_received_since_though_it_was_applied_before(
+) -> None:
+    one = One("profile")
+    body = b'{"type":"track","event":"Product Viewed","properties":{},"context":{}}'
+    event = Event("web", "m0", "track", START_MS + 5, START_MS + 5, START_MS + 5, body,
+                  msgspec.json.decode(body))
+    one.mail(START_MS + 5, Arrive(event, "S", (("anonymous_id", "a1"),)))
+    one.define(EDITIONS[2].define, START_MS + 1)  # "starting_now" has no history
+    one.apply(Batch("continue", START_MS + 9, [Continue(9)]))
+    assert one.reader.get(PROFILES, b"S").memberships["starting_now"].inside
+
+
+def test_protocol_10_definitions_mean_the_same_in_partitions_that_are_ahead_and_behind() -> None:
+    behind, ahead = One("profile"), One("profile")
+    ahead.apply(Batch("continue", START_MS + DAY, [Continue(1)]))
+    for one in (behind, ahead):
+        one.define(EDITIONS[2].define, START_MS + 1)
+    assert behind.part.definitions.plan.leaves.keys() == ahead.part.definitions.plan.leaves.keys()
 
 
 def test_protocol_1_where_a_tick_stands_does_not_depend_on_the_last_start() -> None:

@@ -329,6 +329,8 @@ class Odds:
     strangers: int = 0
     """Visitors whose profile somebody else's event merges with another."""
     slow: dict[Place, float] = field(default_factory=dict)
+    late: dict[Place, float] = field(default_factory=dict)
+    """Whom ticks and definitions reach late."""
     stall: float = 0.0
     """How often somebody stops for a while."""
     pace: tuple[int, ...] = (1, 1000)
@@ -371,6 +373,8 @@ def odds_of(rng: random.Random) -> Odds:
         place = rng.choice([place for place in places if place[0] == stage])
         odds.slow[place] = rng.choice((0.8, 0.95, 0.99))
     odds.stall = rng.choice((0.0, 0.01, 0.03))
+    if rng.random() < 0.5:
+        odds.late = {place: 0.97 for place in places if rng.random() < 0.3}
     if rng.random() < 0.4:
         stage = rng.choice(sorted(net.STAGES))
         for place in places:
@@ -601,7 +605,9 @@ class World:
             self.deliver()
         waiting = [place for place in self.places if self.on_the_way[place]]
         if waiting and rng.random() < 0.5:
-            self._append(rng.choice(waiting))
+            place = rng.choice(waiting)
+            if rng.random() >= self.odds.late.get(place, 0.0):
+                self._append(place)
         return bool(waiting)
 
     def _tick(self) -> None:
