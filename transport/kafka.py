@@ -433,10 +433,14 @@ async def _drop(producer: AIOKafkaProducer) -> None:
         sender.cancel()
         await asyncio.wait([sender], timeout=0.1)
     await producer.client.close()
-    if manager := producer._txn_manager:
-        waiter = manager.wait_for_transaction_end() if manager.transactional_id else None
-        if waiter is not None and waiter.done() and not waiter.cancelled():
-            waiter.exception()  # seen
+    # What failed is told to the caller, once: these futures of the library would tell it again.
+    left = [batch._drain_waiter for batches in producer._message_accumulator._batches.values()
+            for batch in batches]
+    if (manager := producer._txn_manager) and (ending := manager.wait_for_transaction_end()):
+        left.append(ending)
+    for future in left:
+        if future.done() and not future.cancelled():
+            future.exception()
 
 
 def _reader(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
