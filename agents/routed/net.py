@@ -1,5 +1,9 @@
 """What makes up a workspace in partitions: the stages, what their inboxes carry, and the way from
 one to another. Brokers, workers and the simulator stand on this alike.
+
+The stages run with the same handlers as in one process, and with what waits in between (protocol):
+`lane` (intake), `keeper` (dedup), `writer` (identity), `home` (profile), `desk` (delivery); usage
+needs nothing more.
 """
 
 from collections.abc import Mapping
