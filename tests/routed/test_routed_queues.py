@@ -103,7 +103,7 @@ def test_audiences_B3_history_off_counts_what_was_received_since_though_it_was_a
     body = b'{"type":"track","event":"Product Viewed","properties":{},"context":{}}'
     event = Event("web", "m0", "track", START_MS + 5, START_MS + 5, START_MS + 5, body,
                   msgspec.json.decode(body))
-    one.mail(START_MS + 5, Arrive(event, "S", (("anonymous_id", "a1"),)))
+    one.mail(START_MS + 5, Arrive(event, "S", (("user_id", "u1"),), (), (USER,)))
     one.define(EDITIONS[2].define, START_MS + 1)  # "starting_now" has no history
     one.apply(Batch("continue", START_MS + 9, [Continue(9)]))
     assert one.reader.get(PROFILES, b"S").memberships["starting_now"].inside
