@@ -93,14 +93,16 @@ class Engine:
 
     async def _append(self, value: bytes, at_ms: int, items: list[Any], events: int = 0) -> int:
         offset = self.log.append(TOPIC, 0, value, None, at_ms, items)
-        self._appended[offset] = events, len(value)
+        self._passed(offset)  # of one that stood there and was lost, whose caller knows not yet
+        self._appended[offset] = counted = events, len(value)
         self._waiting_events += events
         self._waiting_bytes += len(value)
         step("log.appended")
         try:
             await self.log.flush()
         except NotDurable:
-            self._passed(offset)
+            if self._appended.get(offset) is counted:
+                self._passed(offset)
             raise
         step("log.synced")
         return offset

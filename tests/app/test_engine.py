@@ -1,11 +1,16 @@
 """The engine around the runner: what it does between commits."""
 
+import asyncio
+from typing import Any
+
+import pytest
+
 from agents.records import Define, Received
 from app.clock import Clock
 from app.engine import TOPIC, Engine
 from events.version import VERSION
 from tables.store import MemoryStore
-from transport.log import Log
+from transport.log import Log, NotDurable
 from workspace.definitions import digest, load, normal_form
 
 WORKSPACE = """version: 1
@@ -43,3 +48,33 @@ async def test_audiences_E3_a_timer_that_is_due_before_those_known_rings_in_time
     await send("Short")
     assert now_ms < engine.next_due_ms < now_ms + 6_000
     log.close()
+
+
+async def test_ingest_what_was_lost_is_counted_out_once_though_another_took_its_place() -> None:
+    class Disk:
+        """A log whose first record is lost, and its caller told only after the next one came."""
+
+        identity = "ab" * 16
+
+        def __init__(self) -> None:
+            self.told = asyncio.Event()
+            self.flushes = 0
+
+        def append(self, *_args: Any) -> int:
+            return 0
+
+        async def flush(self) -> None:
+            self.flushes += 1
+            if self.flushes == 1:
+                await self.told.wait()
+                raise NotDurable("the disk is full")
+
+    disk: Any = Disk()
+    engine = Engine(disk, MemoryStore(), Clock())
+    lost = asyncio.create_task(engine._append(b"two", 1, [], 2))
+    await asyncio.sleep(0)
+    await engine._append(b"five", 1, [], 5)
+    disk.told.set()
+    with pytest.raises(NotDurable):
+        await lost
+    assert engine.in_flight == 5
