@@ -12,7 +12,7 @@ from app.engine import STAGES
 from app.kinds import KINDS
 from bench.make_workspace import WRITE_KEY, write
 from bench.people import events
-from runtime.envelope import pack
+from runtime.envelope import Codec, pack
 from runtime.fused import Runner
 from runtime.stage import Stage
 from tables.store import MemoryStore
@@ -60,3 +60,10 @@ def test_collect_C33_an_envelope_made_ready_at_once_leaves_the_state_of_its_even
     plain = [PLAIN if stage is intake.STAGE else stage for stage in STAGES]
     assert found == state_after(plain, definitions, envelopes)
     assert len(found) > 1_500
+
+
+def test_engine_a_record_of_a_log_written_before_this_release_is_read() -> None:
+    """Events had an empty sixth field then."""
+    value = msgspec.msgpack.encode((1, "event", 7, [("web", "m1", 7, 6, b"{}", None)]))
+    (item,) = Codec({"event": Received}).unpack(value, None).items
+    assert item == Received("web", "m1", 7, 6, b"{}")
