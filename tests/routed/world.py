@@ -10,6 +10,7 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -175,14 +176,20 @@ def routed_stages() -> Iterator[Mapping[str, Stage]]:
 
 # ---- one worker's hold on one partition ----------------------------------------------------------
 class Inbox:
-    """A totally ordered inbox."""
+    """A totally ordered inbox; ``wake`` is called when something comes in."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
         self.records: list[Batch] = []
+        self._wake = wake
+
+    def put(self, batch: Batch) -> None:
+        """Append a record."""
+        self.records.append(batch)
+        self._wake()
 
     def send(self, items: list[Item]) -> None:
         """Append what another stage sends."""
-        self.records.append(Batch("mail", 0, net.WIRE.decode(net.WIRE.encode(items))))
+        self.put(Batch("mail", 0, net.WIRE.decode(net.WIRE.encode(items))))
 
 
 @dataclass
@@ -415,7 +422,10 @@ class World:
         self.odds = odds = odds_of(rng)
         self.partitions = odds.partitions
         self.places = [(stage, n) for stage in stages for n in net.numbers(stage, odds.partitions)]
-        self.inboxes = {place: Inbox() for place in self.places}
+        self.awake: dict[Place, None] = dict.fromkeys(self.places)
+        """Whose owner has something to do, or may have."""
+        self.inboxes = {place: Inbox(partial(self.awake.setdefault, place))
+                        for place in self.places}
         self.changelogs: dict[Place, list[Logged]] = {place: [] for place in self.places}
         self.epochs = dict.fromkeys(self.places, 0)
         self.notes: list[tuple[Any, ...]] = []
@@ -493,11 +503,11 @@ class World:
 
     def sweep(self, number: int) -> None:
         """Let a profile partition bring some more profiles up to date."""
-        self.inboxes["profile", number].records.append(
+        self.inboxes["profile", number].put(
             Batch("continue", self.now_ms, [Continue(self.rng.choice((1, 3, 50)))]))
 
     def _append(self, place: Place) -> None:
-        self.inboxes[place].records.append(self.on_the_way[place].popleft())
+        self.inboxes[place].put(self.on_the_way[place].popleft())
 
     def feed(self) -> None:
         """Let somebody send a call, or a few in one request."""
@@ -526,7 +536,7 @@ class World:
             self.bodies.append(body)
         at_ms = self.now_ms - self.now_ms % self.odds.grain_ms
         for number, records in sorted(lanes.items()):
-            self.inboxes["intake", number].records.append(Batch("event", at_ms, records))
+            self.inboxes["intake", number].put(Batch("event", at_ms, records))
         self.tell(f"fed {sorted(lanes)} {self.now_ms - START_MS}")
 
     def _received(self, source: str, body: dict[str, Any], lanes: dict[int, list[Any]]) -> None:
@@ -571,7 +581,7 @@ class World:
         self.tell(f"answers {status} to {row.message_id}")
         self.answered[flight.place].add((flight.key, row.attempts))
         result = Result(flight.key, row.attempts + 1, status, "", "")
-        self.inboxes[flight.place].records.append(Batch("result", self.now_ms, [result]))
+        self.inboxes[flight.place].put(Batch("result", self.now_ms, [result]))
 
     # ---- a step
     def step(self) -> None:
@@ -598,8 +608,8 @@ class World:
         if odds.editions and rng.random() < 0.2:
             self.sweep(rng.randrange(self.partitions))
 
-    def _carry(self) -> bool:
-        """Let something from outside arrive; return whether there is more."""
+    def _carry(self) -> list[Place]:
+        """Let something from outside arrive; return for whom there may be more."""
         rng = self.rng
         if rng.random() < self.odds.deliver:
             self.deliver()
@@ -608,7 +618,7 @@ class World:
             place = rng.choice(waiting)
             if rng.random() >= self.odds.late.get(place, 0.0):
                 self._append(place)
-        return bool(waiting)
+        return [place for place in waiting if self.on_the_way[place]]
 
     def _tick(self) -> None:
         """Let the ticker write: it is never ahead of the clock, and never goes back."""
@@ -620,7 +630,7 @@ class World:
     def work(self) -> bool:
         """Let some worker do a step; return whether one had something to do."""
         rng = self.rng
-        ready = [owner for owner in self.owners.values() if owner.ready]
+        ready = [self.owners[place] for place in self.awake]
         ready += [zombie for zombie in self.zombies if zombie.ready]
         if not ready:
             return False
@@ -642,6 +652,8 @@ class World:
         self.tell(f"{owner.place} {owner.epoch} {did}")
         self.counts[("zombie " if zombie else "") + did] += 1
         if not zombie:
+            if not owner.ready:
+                del self.awake[owner.place]
             self._fault(owner, did)
         return True
 
@@ -654,12 +666,16 @@ class World:
             store = MemoryStore() if lost else owner.store
             self.flights = [one for one in self.flights if one.place != place]
             self.answered.pop(place, None)
-            self.owners[place] = Owner(self, place, owner.epoch + 1, store)
+            self._replace(owner, store)
         elif rng.random() < odds.zombie and owner.part is not None:
             self.counts[f"left alive {did}"] += 1
             self.tell(f"left alive {place} {did}")
             self.zombies.append(owner)
-            self.owners[place] = Owner(self, place, owner.epoch + 1, MemoryStore())
+            self._replace(owner, MemoryStore())
+
+    def _replace(self, owner: Owner, store: MemoryStore) -> None:
+        self.owners[owner.place] = Owner(self, owner.place, owner.epoch + 1, store)
+        self.awake[owner.place] = None
 
     # ---- the end
     def settle(self) -> None:
@@ -688,8 +704,11 @@ class World:
             if self.steps > limit:
                 raise Broken("it never comes to rest")
             waiting = self._carry()
-            if not self.work() and not waiting:
-                return
+            if not self.work():
+                if not waiting:
+                    return
+                for place in waiting:
+                    self._append(place)
 
 
 Plant = Callable[[], contextlib.AbstractContextManager[None]]
