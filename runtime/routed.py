@@ -13,11 +13,10 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
-from xxhash import xxh3_64_intdigest
 
 from runtime.envelope import Batch, Codec
 from runtime.fused import POISON, STOPS, Kind, Poison, Runner, damage, told
-from runtime.stage import Stage, State, Table
+from runtime.stage import Stage, State, Table, place
 from tables.store import Store
 
 PHASES = ("dedup", "usage", "delivery"), ("profile",), ("identity",), ("intake",)
@@ -65,11 +64,6 @@ class Checkpoint(Struct):
     applied: int
     kept: list[tuple[int, Any]]
     """For the archive of this partition: the offset, and what it keeps."""
-
-
-def place(key: str | bytes, partitions: int) -> int:
-    """Return the partition of a key: one fast hash, the same everywhere and for ever."""
-    return xxh3_64_intdigest(key.encode() if isinstance(key, str) else key) % partitions
 
 
 class Partition(Runner):

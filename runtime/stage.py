@@ -8,6 +8,8 @@ runtime owns acknowledgement, retry, poison and the write to disk.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from xxhash import xxh3_64_intdigest
+
 T = TypeVar("T")
 
 
@@ -74,6 +76,28 @@ class State(Protocol):
 
     def add(self, name: str, by: int) -> None:
         """Add to a counter."""
+
+
+class PartitionState(State, Protocol):
+    """What the handlers of a stage that has partitions may touch besides."""
+
+    partitions: int
+    """How many there are of each stage."""
+    index: int
+    """Which item of the record at `position` is being applied."""
+
+    def attempt(
+        self, handler: "Handler", record: Any, place: tuple[int, int]
+    ) -> bool:
+        """Run what an event does, and set it aside when that breaks; return whether it did not."""
+
+    def catch(self, handler: "Handler", record: Any) -> list[tuple[str, str, Any]]:
+        """Run a handler and return what it would send: stage, key, record."""
+
+
+def place(key: str | bytes, partitions: int) -> int:
+    """Return the partition of a key: one fast hash, the same everywhere and for ever."""
+    return xxh3_64_intdigest(key.encode() if isinstance(key, str) else key) % partitions
 
 
 Handler = Callable[[Any, Any], None]

@@ -15,8 +15,7 @@ from agents.delivery import STAGE as DELIVERY
 from agents.delivery import admit_job, settle, take, take_away
 from agents.records import Define, Job, Result
 from agents.routed.records import Expect, Jobs, Moving
-from runtime.routed import Partition
-from runtime.stage import Stage, Table
+from runtime.stage import PartitionState, Stage, Table
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
@@ -33,22 +32,22 @@ GIVEN: Table[Jobs] = Table("given_jobs", b"Qg", Jobs)
 """Merge number in 8 bytes -> jobs that are here and were not expected yet, or not reached."""
 
 
-def job(state: Partition, record: Job) -> None:
+def job(state: PartitionState, record: Job) -> None:
     """A job goes to the end of its queue."""
     _enter(state, record.queue, Entry(job=record))
 
 
-def expect(state: Partition, record: Expect) -> None:
+def expect(state: PartitionState, record: Expect) -> None:
     """From here on the queue holds until the loser's jobs are there."""
     _enter(state, record.survivor, Entry(expect=record))
 
 
-def moving(state: Partition, record: Moving) -> None:
+def moving(state: PartitionState, record: Moving) -> None:
     """The queue's profile was merged: its jobs go to the survivor's queue."""
     _enter(state, record.loser, Entry(moving=record))
 
 
-def jobs(state: Partition, record: Jobs) -> None:
+def jobs(state: PartitionState, record: Jobs) -> None:
     """Jobs of a loser are here."""
     state.put(GIVEN, record.merge.to_bytes(8, "big"), record)
     held = state.get(HELD, record.survivor.encode())
@@ -56,7 +55,7 @@ def jobs(state: Partition, record: Jobs) -> None:
         _drain(state, record.survivor, held)
 
 
-def _enter(state: Partition, queue: str, entry: Entry) -> None:
+def _enter(state: PartitionState, queue: str, entry: Entry) -> None:
     held = state.get(HELD, queue.encode())
     if held is None and entry.job is not None:
         take(state, entry.job)
@@ -64,7 +63,7 @@ def _enter(state: Partition, queue: str, entry: Entry) -> None:
         _drain(state, queue, (*(held or ()), entry))
 
 
-def _drain(state: Partition, queue: str, held: tuple[Entry, ...]) -> None:
+def _drain(state: PartitionState, queue: str, held: tuple[Entry, ...]) -> None:
     key = queue.encode()
     while held:
         entry = held[0]

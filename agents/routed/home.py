@@ -30,8 +30,7 @@ from agents.routed.records import (
 )
 from audiences.evaluate import rebuild
 from profiles.profile import Occurrence, Profile
-from runtime.routed import Partition
-from runtime.stage import Stage, State, Table
+from runtime.stage import PartitionState, Stage, State, Table
 
 
 class Line(Struct, frozen=True, array_like=True, gc=False):
@@ -53,36 +52,36 @@ _EMPTY = Line()
 
 
 # ---- what comes in -------------------------------------------------------------------------------
-def event(state: Partition, record: Arrive) -> None:
+def event(state: PartitionState, record: Arrive) -> None:
     """An event of a person."""
     _enter(state, record.profile_id,
            Waiting(state.at_ms, (state.position, state.index), arrive=record))
 
 
-def account(state: Partition, record: AccountCall) -> None:
+def account(state: PartitionState, record: AccountCall) -> None:
     """A group call, at its account."""
     _enter(state, record.account_id,
            Waiting(state.at_ms, (state.position, state.index), account=record))
 
 
-def give(state: Partition, order: Give) -> None:
+def give(state: PartitionState, order: Give) -> None:
     """The profile was merged into another."""
     _enter(state, order.loser, Waiting(state.at_ms, (state.position, state.index), give=order))
 
 
-def awaits(state: Partition, order: Await) -> None:
+def awaits(state: PartitionState, order: Await) -> None:
     """Another profile was merged into this one."""
     _enter(state, order.survivor, Waiting(state.at_ms, (state.position, state.index), awaits=order))
 
 
-def flushed(state: Partition, mail: Flushed) -> None:
+def flushed(state: PartitionState, mail: Flushed) -> None:
     """A lane has nothing more under way to a loser."""
     line = state.get(LINES, mail.profile_id.encode()) or _EMPTY
     lanes = tuple(sorted({*line.flushed.get(mail.merge, ()), mail.lane}))
     _advance(state, mail.profile_id, replace(line, flushed={**line.flushed, mail.merge: lanes}))
 
 
-def given(state: Partition, mail: Given) -> None:
+def given(state: PartitionState, mail: Given) -> None:
     """A loser's state is here."""
     survivor = mail.hand.survivor
     state.put(GIVEN, mail.merge.to_bytes(8, "big"), mail)
@@ -90,7 +89,7 @@ def given(state: Partition, mail: Given) -> None:
     _advance(state, survivor, replace(line, given=(*line.given, mail.merge)))
 
 
-def water(state: Partition, mark: Water) -> None:
+def water(state: PartitionState, mark: Water) -> None:
     """Time has passed on one way. What all ways have passed is the partition's clock: everything
     up to it is in the inbox, so timers up to it may fire."""
     before_ms = clock(state)
@@ -116,14 +115,14 @@ def water(state: Partition, mark: Water) -> None:
             ring(state, key, now_ms)
 
 
-def clock(state: Partition) -> int:
+def clock(state: PartitionState) -> int:
     """Return the instant up to which everything is in the inbox."""
     return min((state.get(WATERS, str(way).encode()) or 0)
                for way in range(-1, state.partitions))
 
 
 # ---- the queue -----------------------------------------------------------------------------------
-def _enter(state: Partition, id: str, entry: Waiting) -> None:
+def _enter(state: PartitionState, id: str, entry: Waiting) -> None:
     key = id.encode()
     line = state.get(LINES, key)
     if line is None and (entry.arrive or entry.account):
@@ -143,7 +142,7 @@ def _may_go(line: Line, entry: Waiting) -> bool:
     return True
 
 
-def _advance(state: Partition, id: str, line: Line) -> None:
+def _advance(state: PartitionState, id: str, line: Line) -> None:
     """Run what may run: entries up to the next timer in the order of their instants, the timer,
     what comes after it; an order never before what stands before it."""
     key = id.encode()
@@ -204,7 +203,7 @@ def _instant(line: Line, at: int) -> int:
     return min(one.at_ms for one in line.waiting[at:])
 
 
-def _run(state: Partition, id: str, line: Line, entry: Waiting) -> Line:
+def _run(state: PartitionState, id: str, line: Line, entry: Waiting) -> Line:
     """Run an entry. Return the queue behind it."""
     if entry.give is not None:
         return _hand_over(state, line, entry.give)
@@ -214,7 +213,7 @@ def _run(state: Partition, id: str, line: Line, entry: Waiting) -> Line:
     return line
 
 
-def _apply(state: Partition, entry: Waiting) -> None:
+def _apply(state: PartitionState, entry: Waiting) -> None:
     state.at_ms = entry.at_ms
     handler: Any
     record: Any
@@ -225,7 +224,7 @@ def _apply(state: Partition, entry: Waiting) -> None:
         state.add("applied", -1)
 
 
-def _hand_over(state: Partition, line: Line, order: Give) -> Line:
+def _hand_over(state: PartitionState, line: Line, order: Give) -> Line:
     """Give up state, history, and what waits behind."""
     _exists(state, order.loser, order.message_id)
     hand: Hand | None = None
@@ -251,7 +250,7 @@ def _hand_over(state: Partition, line: Line, order: Give) -> Line:
     return Line((), kept, line.given)
 
 
-def _take_over(state: Partition, id: str, line: Line, order: Await) -> Line:
+def _take_over(state: PartitionState, id: str, line: Line, order: Await) -> Line:
     """Unite, and put what waited at the loser before what waits here."""
     number = order.merge.to_bytes(8, "big")
     mail = state.get(GIVEN, number)
@@ -293,7 +292,7 @@ def _readdressed(entry: Waiting, id: str) -> Waiting:
     return entry
 
 
-def _exists(state: Partition, id: str, message_id: str) -> None:
+def _exists(state: PartitionState, id: str, message_id: str) -> None:
     """A profile whose only event broke a rule, and was set aside, has no row yet."""
     key = id.encode()
     if state.get(PROFILES, key) is None:

@@ -16,8 +16,7 @@ from agents.routed.records import Ask, Flushed, Granted, Placed, Recall, Verdict
 from agents.usage import VISITORS
 from events.event import Id
 from identity.extract import account_of, routing_id
-from runtime.routed import Partition, place
-from runtime.stage import Stage, Table
+from runtime.stage import PartitionState, Stage, Table, place
 
 
 class Stand(Struct, frozen=True, array_like=True, gc=False):
@@ -57,7 +56,7 @@ def lane_of_call(data: Any, partitions: int) -> int:
     return place(data.get("anonymousId") or data.get("userId") or "", partitions)
 
 
-def receive(state: Partition, record: Received) -> None:
+def receive(state: PartitionState, record: Received) -> None:
     """Let an event stand in the queue and ask the keeper of its messageId."""
     at = (state.position, state.index)
     state.put(QUEUE, _key(at), Stand(state.at_ms, record))
@@ -65,13 +64,13 @@ def receive(state: Partition, record: Received) -> None:
               Ask(record.message_id, record.timestamp_ms, state.number, at))
 
 
-def tick(state: Partition, _record: Tick) -> None:
+def tick(state: PartitionState, _record: Tick) -> None:
     """Let the tick stand behind the events before it."""
     state.put(QUEUE, _key((state.position, state.index)), Stand(state.at_ms, None, 1))
     _release(state)
 
 
-def decide(state: Partition, verdict: Verdict) -> None:
+def decide(state: PartitionState, verdict: Verdict) -> None:
     """Note what the keeper said, and let go of what need not wait any more."""
     key = _key(verdict.place)
     stand = state.get(QUEUE, key)
@@ -81,7 +80,7 @@ def decide(state: Partition, verdict: Verdict) -> None:
     _release(state)
 
 
-def _release(state: Partition) -> None:
+def _release(state: PartitionState) -> None:
     """While the head of the queue has its verdict, let it go."""
     now_ms = state.at_ms
     while True:
@@ -120,7 +119,7 @@ class _Admission:
             else:
                 state.out(stage, key, sent)
 
-    def _forward(self, state: Partition, sent: Arrive) -> None:
+    def _forward(self, state: PartitionState, sent: Arrive) -> None:
         rid = routing_id(sent.event.data, sent.used)
         assert rid is not None
         flight = state.get(FLIGHTS, _rid(rid))
@@ -130,7 +129,7 @@ class _Admission:
             account = account_of(sent.event.data, sent.event.type)
             self._claim(state, Claim(sent.event, sent.used, rid, account))
 
-    def _claim(self, state: Partition, claim: Claim) -> None:
+    def _claim(self, state: PartitionState, claim: Claim) -> None:
         key = _rid(claim.routing_id)
         flight = state.get(FLIGHTS, key)
         answered = flight.answered if flight is not None else _NOWHERE
@@ -138,7 +137,7 @@ class _Admission:
         state.out("identity", "", Placed(claim, state.number, self.at))
 
 
-def grant(state: Partition, granted: Granted) -> None:
+def grant(state: PartitionState, granted: Granted) -> None:
     """Take an answer: the claim has landed, and its ids may be confirmed."""
     answer = granted.answer
     key = _rid(answer.routing_id)
@@ -151,14 +150,14 @@ def grant(state: Partition, granted: Granted) -> None:
         confirm(state, answer)
 
 
-def recall(state: Partition, order: Recall) -> None:
+def recall(state: PartitionState, order: Recall) -> None:
     """Move grants to the survivor, and tell the loser that nothing more comes."""
     for rid in order.routing_ids:
         revoke(state, Revoke(rid, order.loser, order.survivor))
     state.out("profile", order.loser, Flushed(order.loser, order.merge, state.number))
 
 
-def _pass_on(state: Partition, at_ms: int) -> None:
+def _pass_on(state: PartitionState, at_ms: int) -> None:
     """Tell every profile partition, and identity, that all of this lane up to now has left."""
     water = Water(state.number, at_ms)
     for number in range(state.partitions):

@@ -13,8 +13,7 @@ from agents.records import Answer, Claim, MergeOut, Revoke
 from agents.routed.lane import lane_of
 from agents.routed.records import Await, Give, Granted, Placed, Recall, Water
 from events.event import Id
-from runtime.routed import Partition
-from runtime.stage import Stage, Table
+from runtime.stage import PartitionState, Stage, Table
 
 MERGES: Table[int] = Table("merge_numbers", b"Im", int)
 """One row: the last merge's number."""
@@ -23,7 +22,7 @@ WATERS: Table[int] = Table("identity_waters", b"Iw", int)
 _TOLD = b"told"
 
 
-def claim(state: Partition, placed: Placed) -> None:
+def claim(state: PartitionState, placed: Placed) -> None:
     """Decide, and tell everybody. A claim that breaks the rules is answered all the same, or its
     visitor's fast path would stay shut."""
     if not state.attempt(_Decision(placed), placed.claim, (state.position, state.index)):
@@ -68,11 +67,11 @@ class _Decision:
         _answer(state, self.placed, answer)
 
 
-def _answer(state: Partition, placed: Placed, answer: Answer) -> None:
+def _answer(state: PartitionState, placed: Placed, answer: Answer) -> None:
     state.out("intake", str(placed.lane), Granted(answer, placed.place))
 
 
-def water(state: Partition, mark: Water) -> None:
+def water(state: PartitionState, mark: Water) -> None:
     """Pass on the least of what came by all lanes: so far all claims are decided (protocol 8)."""
     state.put(WATERS, str(mark.way).encode(), mark.at_ms)
     least = min((state.get(WATERS, str(lane).encode()) or 0) for lane in range(state.partitions))

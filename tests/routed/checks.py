@@ -16,8 +16,9 @@ from agents.identity import STAGE as IDENTITY
 from agents.person import is_inside
 from agents.profile_tables import HISTORY, MEMBERS, PROFILES
 from agents.records import Arrive, Claim, Define, MergeOut
-from agents.routed import desk, home, lane, net, writer
+from agents.routed import desk, home, lane, writer
 from agents.routed.records import Placed
+from app import partitions as net
 from app.reader import StoreReader
 from audiences.evaluate import Memory, open_to, rebuild, settle
 from events.event import Event

@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.records import Continue, Define, Received, Tick
 from agents.routed.lane import lane_of_call
-from agents.routed.net import STAGES, WIRE, numbers, partition, route
+from app.partitions import STAGES, WIRE, numbers, partition, route
 from app.reader import StoreReader
 from runtime.envelope import Batch
 from runtime.routed import Checkpoint, Partition

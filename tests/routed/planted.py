@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from agents import intake, person, usage
 from agents.records import Arrive
-from agents.routed import desk, home, lane, net, writer
+from agents.routed import desk, home, lane, writer
 from agents.routed.records import (
     Await,
     Expect,
@@ -34,6 +34,7 @@ from agents.routed.records import (
     Verdict,
     Water,
 )
+from app import partitions as net
 from runtime import routed
 from runtime.routed import SEEN, Item, Origin, Partition, Seen
 from runtime.stage import Stage

@@ -7,9 +7,9 @@ import msgspec
 from agents.delivery import JOBS, JobRow, job_number
 from agents.profile_tables import PROFILES
 from agents.records import Arrive, Continue, Define, Hand, Job, Received, SeenUser, Tick
-from agents.routed import net
 from agents.routed.home import LINES
 from agents.routed.records import Await, Expect, Given, Jobs, Water
+from app import partitions as net
 from app.reader import StoreReader
 from events.event import Event
 from profiles.profile import ExternalId, Occurrence, Profile, history_key

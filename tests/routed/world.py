@@ -22,8 +22,9 @@ from agents.definitions import TABLES as DEFINITION_TABLES
 from agents.delivery import JOBS, JobRow, destination_of, queue_of
 from agents.profile_tables import SWEEP
 from agents.records import Arrive, Continue, Define, Job, Received, Result, Tick
-from agents.routed import home, lane, net, writer
+from agents.routed import home, lane, writer
 from agents.routed.records import Give
+from app import partitions as net
 from app.reader import StoreReader
 from events.calls import Refused, accept, request_context
 from events.timestamps import iso
@@ -371,7 +372,7 @@ def odds_of(rng: random.Random) -> Odds:
     odds.untidy = rng.choice((0.0, 0.0, 0.2))
     odds.burst = rng.choice((0, 0, 2, 5, 12))
     odds.strangers = rng.choice((0, 0, 1, 2, 3))
-    odds.grain_ms = rng.choice((1, 1, 1000))
+    odds.grain_ms = rng.choice((1, 1, 1000, HOUR))
     odds.twice = rng.choice((0.05, 0.2)) if "twice" in chosen else 0.0
     places = [(stage, n) for stage in net.STAGES for n in net.numbers(stage, odds.partitions)]
     # Even schedules hardly ever meet the holes: a slow partition, a slow stage.
