@@ -31,7 +31,7 @@ class Plain(Changelog):
         await self._producer.start()
 
     async def append(self, rows: list[Row]) -> int:
-        return (await asyncio.gather(*await self._send(self._producer, rows)))[-1]
+        return (await asyncio.gather(*await self._send(self._producer, self._topics[0], rows)))[-1]
 
 
 class Refusals:
@@ -173,7 +173,7 @@ async def take_over(settings: KafkaSettings, count: int) -> None:
         dead = Changelog(settings, "recovered", 0, "bench.recovered")
         await dead.open()
         await dead._producer.begin_transaction()
-        await asyncio.gather(*await dead._send(dead._producer, rows(100)))
+        await asyncio.gather(*await dead._send(dead._producer, "recovered", rows(100)))
         began = time.perf_counter()
         other = Changelog(settings, "recovered", 0, "bench.recovered")
         await other.open()

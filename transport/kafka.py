@@ -10,7 +10,6 @@ Nothing here knows what the bytes mean (protocol 9).
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -28,13 +27,17 @@ from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberMetadata,
 )
 from aiokafka.helpers import create_ssl_context
+from aiokafka.producer import sender
 
+MARKER_WAIT_S = 0.005
+"""How long a transaction waits when the marker of the last is not written yet. The library's own
+20 ms is most of the time that an append takes under load."""
 RECORD_BYTES = 16 << 20
 """The largest record of any topic."""
 BATCH_BYTES = 1 << 20
 """Rows of one transaction go out in record batches of about this size."""
 
-logger = logging.getLogger(__name__)
+sender.BACKOFF_OVERRIDE = MARKER_WAIT_S
 
 Row = tuple[bytes, bytes | None]
 
@@ -294,23 +297,29 @@ def _told(error: BaseException) -> str:
 
 # ---- the changelog -------------------------------------------------------------------------------
 class Changelog:
-    """The changelog of one partition of a stage, and the one right to write it.
+    """What one partition number of the stages has to keep, and the one right to write it.
 
-    `open`, then `recover`, then `append`: whoever reads before it has fenced its predecessor
-    may miss what that one still writes. Rule: protocol 9.
+    A topic a stage, and one transaction for all that is appended while the last one is on its
+    way: seven stages cost a broker little more than one. `open`, then `recover`, then `append`:
+    whoever reads before it has fenced its predecessor may miss what that one still writes.
+    Rule: protocol 9.
     """
 
-    def __init__(self, settings: KafkaSettings, topic: str, partition: int, transactional_id: str,
-                 *, timeout_s: float = 30.0) -> None:
+    def __init__(self, settings: KafkaSettings, topics: str | Sequence[str], partition: int,
+                 transactional_id: str, *, timeout_s: float = 30.0) -> None:
         """``transactional_id``: the same for every owner this partition ever has, nobody else's.
 
         ``timeout_s`` bounds each call, and how long a transaction may stay open at the broker.
         """
         self._settings = settings
-        self._at = TopicPartition(topic, partition)
+        self._topics = (topics,) if isinstance(topics, str) else tuple(topics)
+        self._partition = partition
         self._id = transactional_id
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
+        self._queued: list[tuple[str, Sequence[Row], asyncio.Future[int]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._ended: Exception | None = None
 
     async def open(self) -> None:
         """Take the partition over: whoever had it is refused from now on, what it left open ends.
@@ -318,6 +327,8 @@ class Changelog:
         Raises NotReached. Must not be called by a worker that is not the partition's owner.
         """
         assert self._producer is None, "it is open"
+        if self._committing:
+            await asyncio.wait([self._committing])  # it is still telling of its end
         producer = AIOKafkaProducer(
             **self._settings.options(),
             transactional_id=self._id,
@@ -335,87 +346,132 @@ class Changelog:
             if isinstance(error, broker.KafkaError | OSError):  # TimeoutError is an OSError
                 raise NotReached(f"{self._id}: {_told(error)}") from error
             raise
-        self._producer = producer
+        self._ended, self._producer = None, producer
 
-    async def recover(self, start: int = 0) -> AsyncIterator[tuple[list[Row], int]]:
+    async def recover(self, start: int = 0, topic: str | None = None) -> (
+            AsyncIterator[tuple[list[Row], int]]):
         """Yield ``(rows, offset after them)`` from ``start`` to the last committed row.
 
-        Rows of transactions that were not committed are left out; a value None means the key is
-        gone. Raises NotReached when nothing more comes for ``timeout_s``, OutOfRange.
+        ``topic``: which of several. Rows of transactions that were not committed are left out; a
+        value None means the key is gone. Raises NotReached when nothing more comes for
+        ``timeout_s``, OutOfRange.
         """
         assert self._producer is not None, "fence first, then read"
+        at = TopicPartition(topic or self._topics[0], self._partition)
+        where = f"{at.topic}-{at.partition}"
         consumer = _reader(self._settings, isolation_level="read_committed")
         try:
             async with asyncio.timeout(self._timeout_s):
                 await consumer.start()
-                end = (await consumer.end_offsets([self._at]))[self._at]
+                end = (await consumer.end_offsets([at]))[at]
             if start > end:
-                raise OutOfRange(f"{self._at.topic}-{self._at.partition} ends at {end}, "
-                                 f"before {start}")
-            consumer.assign([self._at])
-            consumer.seek(self._at, start)
+                raise OutOfRange(f"{where} ends at {end}, before {start}")
+            consumer.assign([at])
+            consumer.seek(at, start)
             # The last offset is that of a commit marker, which is no row: the position passes it.
             moved = asyncio.get_running_loop().time()
-            while (position := await consumer.position(self._at)) < end:
-                fetched = await consumer.getmany(timeout_ms=20)
-                if records := fetched.get(self._at):
+            while (position := await consumer.position(at)) < end:
+                fetched = await consumer.getmany(timeout_ms=20, max_records=5000)
+                if records := fetched.get(at):
                     yield [(each.key, each.value) for each in records], records[-1].offset + 1
                 now = asyncio.get_running_loop().time()
-                if await consumer.position(self._at) > position:
+                if await consumer.position(at) > position:
                     moved = now
                 elif now > moved + self._timeout_s:
-                    raise NotReached(f"{self._at.topic}-{self._at.partition} stays at {position} "
-                                     f"of {end}")
+                    raise NotReached(f"{where} stays at {position} of {end}")
         except broker.OffsetOutOfRangeError as error:
-            raise OutOfRange(f"{self._at.topic}-{self._at.partition} has no {start}") from error
+            raise OutOfRange(f"{where} has no offset {start}") from error
         except (broker.KafkaError, OSError) as error:
-            raise NotReached(f"{self._at.topic}-{self._at.partition}: {_told(error)}") from error
+            raise NotReached(f"{where}: {_told(error)}") from error
         finally:
             await consumer.stop()
 
-    async def append(self, rows: Sequence[Row]) -> int:
+    async def append(self, rows: Sequence[Row], topic: str | None = None) -> int:
         """Append ``rows`` as a whole, durably; return the offset after them.
 
-        Raises Fenced, or Unknown; either way, and when cancelled, it is closed afterwards.
-        Cost: three round trips, and a marker record.
+        ``topic``: which of several. Raises Fenced, or Unknown; either way everybody gets the same
+        until it is opened again. Whoever cancels this must close it, open it again and recover.
+        Cost: three round trips and a marker record, shared by all that wait together.
         """
-        producer = self._producer
-        assert producer is not None, "it is closed"
         assert rows
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await producer.begin_transaction()
-                *_, last = await asyncio.gather(*await self._send(producer, rows))
-                await producer.commit_transaction()
-        except BaseException as error:
-            self._producer = None
-            await _drop(producer)
-            if isinstance(error, broker.ProducerFenced | broker.InvalidProducerEpoch):
-                raise Fenced(f"{self._id}: another has taken over") from error
-            if isinstance(error, broker.KafkaError | OSError):
-                raise Unknown(f"{self._id}: {_told(error)}") from error
-            raise
-        return last
+        if self._ended:
+            raise self._meaning(self._ended)
+        assert self._producer is not None, "it is closed"
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queued.append((topic or self._topics[0], rows, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_queued(self._producer))
+        return await done
 
-    async def _send(self, producer: AIOKafkaProducer,
+    async def _commit_queued(self, producer: AIOKafkaProducer) -> None:
+        try:
+            while self._queued:
+                group, self._queued = self._queued, []
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        ends = await self._commit(producer, group)
+                except BaseException:
+                    self._queued = group + self._queued
+                    raise
+                for (_, _, done), end in zip(group, ends, strict=True):
+                    if not done.done():
+                        done.set_result(end)
+        except Exception as error:  # noqa: BLE001, told to whoever waits
+            self._ended, self._producer = error, None
+            await _drop(producer)
+            self._tell(error)
+        finally:
+            self._committing = None
+
+    def _tell(self, error: Exception) -> None:
+        failed, self._queued = self._queued, []
+        for _, _, done in failed:
+            if not done.done():
+                done.set_exception(self._meaning(error))
+
+    def _meaning(self, error: Exception) -> Exception:
+        if isinstance(error, broker.ProducerFenced | broker.InvalidProducerEpoch):
+            meaning: Exception = Fenced(f"{self._id}: another has taken over")
+        elif isinstance(error, broker.KafkaError | OSError):
+            meaning = Unknown(f"{self._id}: {_told(error)}")
+        else:
+            return error
+        meaning.__cause__ = error
+        return meaning
+
+    async def _commit(self, producer: AIOKafkaProducer,
+                      group: Sequence[tuple[str, Sequence[Row], Any]]) -> list[int]:
+        """Return the offset after each one's rows, once the transaction is committed."""
+        await producer.begin_transaction()
+        sent = [await self._send(producer, topic, rows) for topic, rows, _ in group]
+        ends = await asyncio.gather(*(asyncio.gather(*batches) for batches in sent))
+        await producer.commit_transaction()
+        return [end[-1] for end in ends]
+
+    async def _send(self, producer: AIOKafkaProducer, topic: str,
                     rows: Sequence[Row]) -> "list[asyncio.Future[int]]":
         sent = []
-        rows = deque(rows)
-        while rows:
+        left = deque(rows)
+        while left:
             batch, count = producer.create_batch(), 0
-            while rows and batch.append(key=rows[0][0], value=rows[0][1], timestamp=None):
-                rows.popleft()
+            while left and batch.append(key=left[0][0], value=left[0][1], timestamp=None):
+                left.popleft()
                 count += 1
             assert count, "an empty batch takes any row"
-            future = await producer.send_batch(batch, self._at.topic, partition=self._at.partition)
-            sent.append(_end(future, count))
+            future = await producer.send_batch(batch, topic, partition=self._partition)
+            sent.append(asyncio.ensure_future(_end(future, count)))
         return sent
 
     async def close(self) -> None:
         """Give the connections back. The right to write stays until another opens."""
+        if committing := self._committing:
+            committing.cancel()
+            await asyncio.wait([committing])
+            self._committing = None
         if producer := self._producer:
             self._producer = None
             await _drop(producer)
+        self._tell(broker.ProducerClosed())
 
 
 async def _end(sent: "asyncio.Future[Any]", count: int) -> int:
@@ -426,12 +482,12 @@ async def _drop(producer: AIOKafkaProducer) -> None:
     """Close at once: its own `stop` first waits, without end, for what the broker does not take."""
     producer._closed = True
     producer._message_accumulator.fail_all(broker.ProducerClosed())
-    sender = producer._sender.sender_task
+    sending = producer._sender.sender_task
     for _ in range(3):  # it waits for its own tasks each time it is told to end
-        if sender is None or sender.done():
+        if sending is None or sending.done():
             break
-        sender.cancel()
-        await asyncio.wait([sender], timeout=0.1)
+        sending.cancel()
+        await asyncio.wait([sending], timeout=0.1)
     await producer.client.close()
     # What failed is told to the caller, once: these futures of the library would tell it again.
     left = [batch._drain_waiter for batches in producer._message_accumulator._batches.values()

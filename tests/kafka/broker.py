@@ -178,7 +178,7 @@ class Kafka:
         self._java, self._jars = fetch()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.use()
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = "w" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # never "-..."
         for node in self.nodes:
             self._write_properties(node)
         formats = [

@@ -48,7 +48,7 @@ class Plain(Changelog):
         await self._producer.start()
 
     async def append(self, rows: Any) -> int:
-        sent = await self._send(self._producer, rows)
+        sent = await self._send(self._producer, self._topics[0], rows)
         return (await asyncio.gather(*sent))[-1]
 
 

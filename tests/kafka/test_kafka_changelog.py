@@ -19,8 +19,8 @@ def rows(count, size=10, mark=b"v"):
     return [(b"key%d" % number, mark * size) for number in range(count)]
 
 
-async def recovered(changelog, start=0):
-    return [row async for each, _ in changelog.recover(start) for row in each]
+async def recovered(changelog, start=0, topic=None):
+    return [row async for each, _ in changelog.recover(start, topic) for row in each]
 
 
 async def test_protocol_9_what_was_appended_is_recovered_in_order(settings, name):
@@ -61,6 +61,36 @@ async def test_protocol_9_the_new_owner_fences_the_old_one_before_it_reads(setti
     await new.close()
 
 
+async def test_protocol_9_the_stages_of_a_partition_share_transactions_and_are_fenced_together(
+        settings, name):
+    topics = [f"{name}-{stage}" for stage in ("a", "b", "c")]
+    await ensure_topics(settings, [Topic(topic, 1, changelog=True) for topic in topics])
+    old, new = (Changelog(settings, topics, 0, name) for _ in range(2))
+    await old.open()
+    ends = await asyncio.gather(*(
+        old.append(rows(1, mark=b"%d" % number), topic)
+        for number in range(4) for topic in topics))
+    assert ends == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]  # one marker a topic, behind them
+    wanted = [each for number in range(4) for each in rows(1, mark=b"%d" % number)]
+    late = asyncio.create_task(old.append(rows(1, mark=b"x"), topics[1]))
+    assert await old.append(rows(1, mark=b"y"), topics[0]) == 6
+    assert await late == 6
+    await new.open()
+    fenced = await asyncio.gather(*(old.append(rows(1), topic) for topic in topics),
+                                  return_exceptions=True)
+    assert [type(each) for each in fenced] == [Fenced] * 3
+    with pytest.raises(Fenced):  # one who hears of it late
+        await old.append(rows(1), topics[0])
+    assert await recovered(new, topic=topics[0]) == wanted + rows(1, mark=b"y")
+    assert await recovered(new, topic=topics[1]) == wanted + rows(1, mark=b"x")
+    assert await recovered(new, topic=topics[2]) == wanted
+    waiting = asyncio.create_task(new.append(rows(1), topics[2]))
+    await asyncio.sleep(0)
+    await new.close()
+    with pytest.raises(Unknown):
+        await waiting
+
+
 @pytest.mark.parametrize("step", ["added", "produced"])
 async def test_protocol_9_what_a_dead_owner_left_open_is_never_read(settings, name, step):
     dead, new = (Changelog(settings, name, 0, f"{name}-0") for _ in range(2))
@@ -68,12 +98,12 @@ async def test_protocol_9_what_a_dead_owner_left_open_is_never_read(settings, na
     await dead.append(rows(1, mark=b"a"))
     producer = dead._producer
     await producer.begin_transaction()
-    sent = await dead._send(producer, rows(3, mark=b"open"))
+    sent = await dead._send(producer, name, rows(3, mark=b"open"))
     if step == "produced":
         await asyncio.gather(*sent)
     else:
         for each in sent:
-            each.close()
+            each.cancel()
     await dead.close()
     await new.open()
     await asyncio.wait_for(new.append(rows(1, mark=b"new")), 5)
