@@ -1,4 +1,4 @@
-"""What the fence costs on a real Kafka beside it: ``python -m bench.fence [--quick]``.
+"""What the fence costs on a real Kafka beside it: ``python -m bench.fence``.
 
 One broker on loopback, on the same machine as its clients: figures are for comparing the ways
 with each other in one run, not for sizing.
@@ -13,10 +13,20 @@ from pathlib import Path
 
 import uvloop
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer import sender
 from aiokafka.producer.sender import AddPartitionsToTxnHandler
 
 from tests.kafka.broker import Kafka
-from transport.kafka import Changelog, Inbox, KafkaSettings, Outbox, Topic, ensure_topics, parse
+from transport.kafka import (
+    MARKER_WAIT_S,
+    Changelog,
+    Inbox,
+    KafkaSettings,
+    Outbox,
+    Topic,
+    ensure_topics,
+    parse,
+)
 
 Row = tuple[bytes, bytes | None]
 
@@ -35,7 +45,7 @@ class Plain(Changelog):
 
 
 class Refusals:
-    """Counts how often the last transaction's marker was not written yet: each waits 20 ms."""
+    """Counts how often the last transaction's marker was not written yet."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -85,7 +95,7 @@ async def appends(settings: KafkaSettings, count: int) -> None:
                 await changelog.open()
                 refusals.count = 0
                 took = await timed(count, lambda _: changelog.append(batch), pause_s)  # noqa: B023
-                met = f"   {refusals.count} of {count} waited" if topic == "fenced" else ""
+                met = f"   {refusals.count / count:.1f} waits each" if topic == "fenced" else ""
                 print(f"append {size:5} rows, {how:13} {topic:7} {percentiles(took)}{met}",
                       flush=True)
                 await changelog.close()
@@ -115,6 +125,40 @@ async def together(settings: KafkaSettings, seconds: float) -> None:
                   f"   {cpu * 1e6:5.0f} us of the worker's core each", flush=True)
             for each in changelogs:
                 await each.close()
+
+
+async def stages(settings: KafkaSettings, seconds: float) -> None:
+    """A flush of seven stages of a partition: a transaction each, or one for all (as it is)."""
+    topics = [f"stage{number}" for number in range(7)]
+    await ensure_topics(settings, [Topic(topic, 8, True) for topic in topics])
+    batch = rows(100)
+    for shared in (False, True):
+        lines = []
+        for number in range(8):
+            one = Changelog(settings, topics, number, f"bench.stages.{number}")
+            lines.append([one] * 7 if shared else [
+                Changelog(settings, topics, number, f"bench.stages.{number}.{topic}")
+                for topic in topics])
+        opened = {id(each): each for line in lines for each in line}.values()
+        await asyncio.gather(*(each.open() for each in opened))
+        until = time.perf_counter() + seconds
+
+        async def work(line: list[Changelog], until: float) -> int:
+            done = 0
+            while time.perf_counter() < until:
+                await asyncio.gather(*(
+                    each.append(batch, topic) for each, topic in zip(line, topics, strict=True)))
+                done += 1
+            return done
+
+        cpu = time.process_time()
+        done = sum(await asyncio.gather(*(work(line, until) for line in lines)))
+        cpu = (time.process_time() - cpu) / done
+        how = "one transaction" if shared else "7 transactions"
+        print(f"8 partitions of 7 stages, {how:15} {done / seconds:6.0f} flushes/s"
+              f"   {cpu * 1e6:5.0f} us of the worker's core each", flush=True)
+        for each in opened:
+            await each.close()
 
 
 async def hop(settings: KafkaSettings, count: int) -> None:
@@ -183,11 +227,13 @@ async def take_over(settings: KafkaSettings, count: int) -> None:
     print(f"open, a transaction was open    {percentiles(took_over)}", flush=True)
 
 
-async def measure(quick: bool) -> None:
+async def measure(quick: bool, marker_wait_ms: float) -> None:
+    sender.BACKOFF_OVERRIDE = marker_wait_ms / 1000
     with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", heap_mb=512) as it:
         settings = parse(it.url, {})
         await appends(settings, 50 if quick else 300)
         await together(settings, 0.5 if quick else 4.0)
+        await stages(settings, 0.5 if quick else 4.0)
         await hop(settings, 50 if quick else 500)
         await take_over(settings, 20_000 if quick else 400_000)
 
@@ -195,4 +241,7 @@ async def measure(quick: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.fence")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run")
-    uvloop.run(measure(parser.parse_args().quick))
+    parser.add_argument("--marker-wait-ms", type=float, default=MARKER_WAIT_S * 1000,
+                        help="the client library's own: 20")
+    arguments = parser.parse_args()
+    uvloop.run(measure(arguments.quick, arguments.marker_wait_ms))
