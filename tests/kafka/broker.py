@@ -341,7 +341,11 @@ def shared(folder: Path) -> Kafka:
         if known.exists():
             kafka._ports = json.loads(known.read_text())
         else:
-            kafka.start()
+            try:
+                kafka.start()
+            except BaseException:
+                kafka.leave()
+                raise
             known.write_text(json.dumps(kafka._ports))
     return kafka
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from tests.kafka.broker import Kafka
 from transport.kafka import Changelog, Fenced, NotReached, Topic, Unknown, ensure_topics, parse
 
 
@@ -112,25 +111,24 @@ async def test_protocol_9_what_a_dead_owner_left_open_is_never_read(settings, na
 
 
 async def test_protocol_9_without_a_broker_the_outcome_is_unknown_and_recovery_tells(
-        tmp_path, name):
-    with Kafka(tmp_path / "kafka") as broker:
-        settings = parse(broker.url, {})
-        await ensure_topics(settings, [Topic(name, 1, changelog=True)])
-        changelog = Changelog(settings, name, 0, name, timeout_s=1)
+        own_broker, name):
+    settings = parse(own_broker.url, {})
+    await ensure_topics(settings, [Topic(name, 1, changelog=True)])
+    changelog = Changelog(settings, name, 0, name, timeout_s=1)
+    await changelog.open()
+    await changelog.append(rows(2))
+    await asyncio.to_thread(own_broker.kill)
+    with pytest.raises(Unknown):
+        await changelog.append(rows(5))
+    with pytest.raises(NotReached):
         await changelog.open()
-        await changelog.append(rows(2))
-        await asyncio.to_thread(broker.kill)
-        with pytest.raises(Unknown):
-            await changelog.append(rows(5))
-        with pytest.raises(NotReached):
+    await asyncio.to_thread(own_broker.restart)
+    while True:
+        try:
             await changelog.open()
-        await asyncio.to_thread(broker.restart)
-        while True:
-            try:
-                await changelog.open()
-                break
-            except NotReached:
-                continue
-        assert await recovered(changelog) in (rows(2), rows(2) + rows(5))
-        await changelog.append(rows(1, mark=b"after"))
-        await changelog.close()
+            break
+        except NotReached:
+            continue
+    assert await recovered(changelog) in (rows(2), rows(2) + rows(5))
+    await changelog.append(rows(1, mark=b"after"))
+    await changelog.close()

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from tests.kafka.broker import Kafka
 from transport.kafka import (
     Broken,
     Inbox,
@@ -151,25 +150,24 @@ async def test_protocol_9_an_inbox_reads_from_where_it_is_told_and_skips_nothing
     await inbox.close()
 
 
-async def test_protocol_9_outputs_wait_for_the_broker_and_are_sent_once(tmp_path, name):
-    with Kafka(tmp_path / "kafka") as kafka:
-        settings = parse(kafka.url, {})
-        await ensure_topics(settings, [Topic(name, 1)])
-        outbox, inbox = Outbox(settings), Inbox(settings)
-        await outbox.open()
-        await inbox.open()
-        inbox.assign({(name, 0): 0})
-        await outbox.send([(name, 0, b"0")])
-        await asyncio.to_thread(kafka.kill)
-        sending = [asyncio.create_task(outbox.send([(name, 0, b"1"), (name, 0, b"2")]))]
-        await asyncio.sleep(0.2)
-        sending.append(asyncio.create_task(outbox.send([(name, 0, b"3")])))
-        await asyncio.to_thread(kafka.restart)
-        await asyncio.wait_for(asyncio.gather(*sending), 20)
-        got = await drain(inbox, 4)
-        assert [each[3] for each in got] == [b"0", b"1", b"2", b"3"]
-        await outbox.close()
-        await inbox.close()
+async def test_protocol_9_outputs_wait_for_the_broker_and_are_sent_once(own_broker, name):
+    settings = parse(own_broker.url, {})
+    await ensure_topics(settings, [Topic(name, 1)])
+    outbox, inbox = Outbox(settings), Inbox(settings)
+    await outbox.open()
+    await inbox.open()
+    inbox.assign({(name, 0): 0})
+    await outbox.send([(name, 0, b"0")])
+    await asyncio.to_thread(own_broker.kill)
+    sending = [asyncio.create_task(outbox.send([(name, 0, b"1"), (name, 0, b"2")]))]
+    await asyncio.sleep(0.2)
+    sending.append(asyncio.create_task(outbox.send([(name, 0, b"3")])))
+    await asyncio.to_thread(own_broker.restart)
+    await asyncio.wait_for(asyncio.gather(*sending), 20)
+    got = await drain(inbox, 4)
+    assert [each[3] for each in got] == [b"0", b"1", b"2", b"3"]
+    await outbox.close()
+    await inbox.close()
 
 
 async def test_protocol_9_after_what_was_refused_nothing_is_sent(settings, name):
@@ -238,24 +236,23 @@ async def test_kafka_workers_join_and_leave_and_only_what_moves_is_told(settings
     assert await ask_owners(settings, name) == {}
 
 
-async def test_kafka_a_membership_lives_through_a_restart_of_the_broker(tmp_path, name):
-    with Kafka(tmp_path / "kafka") as kafka:
-        settings = parse(kafka.url, {})
-        await ensure_topics(settings, [Topic(name, 2)])
-        one = Worker(settings, name, "one")
-        await one.membership.open()
-        await until(lambda: one.told)
-        await asyncio.to_thread(kafka.kill)
-        await asyncio.to_thread(kafka.restart)
-        two = Worker(settings, name, "two")
-        while True:
-            try:
-                await two.membership.open()
-                break
-            except NotReached:
-                await asyncio.sleep(0.1)
-        await until(lambda: two.told)
-        assert two.told == [("+", [1])]
-        assert one.membership.owned == {0}
-        await two.membership.close()
-        await one.membership.close()
+async def test_kafka_a_membership_lives_through_a_restart_of_the_broker(own_broker, name):
+    settings = parse(own_broker.url, {})
+    await ensure_topics(settings, [Topic(name, 2)])
+    one = Worker(settings, name, "one")
+    await one.membership.open()
+    await until(lambda: one.told)
+    await asyncio.to_thread(own_broker.kill)
+    await asyncio.to_thread(own_broker.restart)
+    two = Worker(settings, name, "two")
+    while True:
+        try:
+            await two.membership.open()
+            break
+        except NotReached:
+            await asyncio.sleep(0.1)
+    await until(lambda: two.told)
+    assert two.told == [("+", [1])]
+    assert one.membership.owned == {0}
+    await two.membership.close()
+    await one.membership.close()
