@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from agents.definitions import Compiled
 from agents.delivery import JOBS
 from agents.records import Define
 from app import commands, state
@@ -223,6 +224,15 @@ class Worker:
             raise ingest.NotDurable
         index: SourceIndex = self.engine.runner.definitions.sources
         return index
+
+    def definitions(self) -> Compiled:
+        """Return the definitions in force."""
+        found: Compiled = self.engine.runner.definitions
+        return found
+
+    def in_flight(self) -> int:
+        """Return how many events are accepted and not in the state."""
+        return self.engine.in_flight
 
     def now_ms(self) -> int:
         """Return the clock's instant."""

@@ -52,6 +52,11 @@ class Store(Protocol):
         """Release the store."""
 
 
+def shared_cache() -> Cache:
+    """Return a cache of blocks, for one store or for all of a process."""
+    return Cache(CACHE_BYTES)
+
+
 class StateDamaged(Exception):
     """The state on disk cannot be read; it is a cache of the log and can be rebuilt from it."""
 
@@ -74,8 +79,13 @@ class RocksStore:
     on disk is always the whole state at some offset (decision 0002).
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or create the store. Raises StateDamaged when RocksDB refuses the folder."""
+    def __init__(
+        self, path: Path, *, read_only: bool = False, cache: Cache | None = None
+    ) -> None:
+        """Open or create the store. Raises StateDamaged when RocksDB refuses the folder.
+
+        ``cache``: of blocks, when several stores share one.
+        """
         self.path = path
         self._read_only = read_only
         options = Options(raw_mode=True)
@@ -91,7 +101,7 @@ class RocksStore:
         options.set_level_compaction_dynamic_level_bytes(True)
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.05)
-        self._cache = Cache(CACHE_BYTES)
+        self._cache = cache or shared_cache()
         blocks = BlockBasedOptions()
         blocks.set_block_cache(self._cache)
         blocks.set_bloom_filter(10, False)

@@ -21,17 +21,16 @@ def build(worker: "Worker", token_hash: bytes) -> web.Application:
     app = web.Application(middlewares=[dress], client_max_size=BODY_BYTES)
     access = Access(token_hash)
     refusals = Refusals()
-    runner = worker.engine.runner
 
     def kinds() -> dict[str, str]:
-        definitions = runner.definitions.definitions
+        definitions = worker.definitions().definitions
         return {
             **dict.fromkeys(definitions.computed_traits, "computed_trait"),
             **dict.fromkeys(definitions.audiences, "audience"),
         }
 
     def normalise(type: str, value: str) -> str | None:
-        return runner.definitions.identity.normalised(type, value) or None
+        return worker.definitions().identity.normalised(type, value) or None
 
     ingest.add_routes(app, worker, refusals=refusals)
     profile_api.add_routes(app, profile_api.Ports(
@@ -41,13 +40,13 @@ def build(worker: "Worker", token_hash: bytes) -> web.Application:
     operations.add_routes(app, operations.Ports(
         access=access, space=SPACE, reader=worker.reader, amiss=worker.amiss,
         audiences=lambda: {
-            key: one.name or key for key, one in runner.definitions.definitions.audiences.items()
+            key: one.name or key for key, one in worker.definitions().definitions.audiences.items()
         },
         journeys=lambda: {
-            key: one.name or key for key, one in runner.definitions.definitions.journeys.items()
+            key: one.name or key for key, one in worker.definitions().definitions.journeys.items()
         },
         refused=refusals.by_reason,
-        in_flight=lambda: worker.engine.in_flight,
+        in_flight=worker.in_flight,
         gauges=worker.gauges,
         now_ms=worker.now_ms,
     ))
