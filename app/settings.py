@@ -12,6 +12,7 @@ from msgspec import Struct
 DEFAULT_PORT = 6066
 DEFAULT_LOG_BYTES = 8 << 30
 DEFAULT_LOG_DAYS = 30
+MOST_PARTITIONS = 256
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -38,6 +39,15 @@ class Settings(Struct, frozen=True):
     clock: Path | None
     """Tests only: a file with the instant in milliseconds that the worker takes for now."""
 
+    partitions: int = 8
+    """WATERSMEET_PARTITIONS, 8: on Kafka, how many partitions each stage has. Set at the first
+    start; a start with another number is refused."""
+
+    @property
+    def on_kafka(self) -> bool:
+        """Return whether the log is Kafka."""
+        return self.broker.startswith("kafka://")
+
     @property
     def log_folder(self) -> Path:
         """Return where the embedded log lies."""
@@ -58,13 +68,23 @@ def from_environment(env: Mapping[str, str]) -> Settings:
     """Return the settings. Raises WrongSetting."""
     data = Path(env.get("WATERSMEET_DATA") or "./data").absolute()
     broker = env.get("WATERSMEET_BROKER") or ""
-    if broker and not broker.startswith("embedded://"):
+    kafka = broker.startswith("kafka://")
+    if broker and not kafka and not broker.startswith("embedded://"):
         raise WrongSetting(
-            f'WATERSMEET_BROKER: "{broker}" is not supported yet; this release runs on the '
-            "embedded log: leave it unset, or give embedded:// and a folder"
+            f'WATERSMEET_BROKER: "{broker}" is no broker: leave it unset for the embedded log, or '
+            "give kafka://host:9092,host2:9092, or embedded:// and a folder"
+        )
+    if kafka and not env.get("WATERSMEET_TOKEN"):
+        raise WrongSetting(
+            "WATERSMEET_TOKEN: on Kafka it must be set, to the same on every worker"
         )
     folder = broker.removeprefix("embedded://")
     log = Path(folder).absolute() if folder else data / "log"
+    partitions = _number(env, "WATERSMEET_PARTITIONS", 8)
+    if not 1 <= partitions <= MOST_PARTITIONS:
+        raise WrongSetting(
+            f"WATERSMEET_PARTITIONS: {partitions} is not possible; give 1 to {MOST_PARTITIONS}"
+        )
     port = env.get("WATERSMEET_PORT") or str(DEFAULT_PORT)
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise WrongSetting(f'WATERSMEET_PORT: "{port}" is not a port; give 1 to 65535')
@@ -83,7 +103,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
     return Settings(
         data=data,
         config=Path(env.get("WATERSMEET_CONFIG") or "./config").absolute(),
-        broker=f"embedded://{log}",
+        broker=broker if kafka else f"embedded://{log}",
         host=env.get("WATERSMEET_HOST") or "127.0.0.1",
         port=int(port),
         token=env.get("WATERSMEET_TOKEN") or "",
@@ -91,6 +111,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         log_bytes=_number(env, "WATERSMEET_LOG_BYTES", DEFAULT_LOG_BYTES),
         log_days=_number(env, "WATERSMEET_LOG_DAYS", DEFAULT_LOG_DAYS),
         clock=Path(clock) if clock else None,
+        partitions=partitions,
     )
 
 

@@ -32,6 +32,10 @@ STEPS = (
     "base.forgotten",    # an old one has lost its note
     "retention.covered", # all that is to be cut is in a base and in the archive
     "retention.cut",
+    "lot.applied",       # on Kafka: in memory, nothing sent
+    "lot.sent",          # one phase of what it sends
+    "lot.logged",        # in the changelog, not in the store
+    "lot.written",
     "rebuild.removed",   # the state is thrown away
     "rebuild.copied",    # a base stands in its place
     "rebuild.replayed",  # some of the log is applied again
