@@ -4,6 +4,7 @@ A wrong value is refused with the variable's name, what it was, and what it may 
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ DEFAULT_PORT = 6066
 DEFAULT_LOG_BYTES = 8 << 30
 DEFAULT_LOG_DAYS = 30
 MOST_PARTITIONS = 256
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -39,6 +41,8 @@ class Settings(Struct, frozen=True):
     clock: Path | None
     """Tests only: a file with the instant in milliseconds that the worker takes for now."""
 
+    workspace: str = "watersmeet"
+    """On Kafka: how the names of all topics begin (`kafka://host:9092/NAME`)."""
     partitions: int = 8
     """WATERSMEET_PARTITIONS, 8: on Kafka, how many partitions each stage has. Set at the first
     start; a start with another number is refused."""
@@ -78,6 +82,12 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         raise WrongSetting(
             "WATERSMEET_TOKEN: on Kafka it must be set, to the same on every worker"
         )
+    servers, _, workspace = broker.removeprefix("kafka://").partition("/")
+    if kafka and not _NAME.fullmatch(workspace or "watersmeet"):
+        raise WrongSetting(
+            f'WATERSMEET_BROKER: "{workspace}", with which all topics are to begin, must be '
+            "letters, digits, - and _, at most 60"
+        )
     folder = broker.removeprefix("embedded://")
     log = Path(folder).absolute() if folder else data / "log"
     partitions = _number(env, "WATERSMEET_PARTITIONS", 8)
@@ -103,7 +113,8 @@ def from_environment(env: Mapping[str, str]) -> Settings:
     return Settings(
         data=data,
         config=Path(env.get("WATERSMEET_CONFIG") or "./config").absolute(),
-        broker=broker if kafka else f"embedded://{log}",
+        broker=f"kafka://{servers}" if kafka else f"embedded://{log}",
+        workspace=workspace or "watersmeet",
         host=env.get("WATERSMEET_HOST") or "127.0.0.1",
         port=int(port),
         token=env.get("WATERSMEET_TOKEN") or "",

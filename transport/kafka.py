@@ -667,6 +667,14 @@ class Inbox:
                                      for each in records)
                 self._next[at] = records[-1].offset + 1
 
+    def end(self, topic: str, partition: int) -> int | None:
+        """Return the next offset to be written, as the last answer of the broker had it."""
+        at = TopicPartition(topic, partition)
+        if self._consumer is None or at not in self._next:
+            return None
+        found: int | None = self._consumer.highwater(at)
+        return found
+
     async def ends(self, partitions: Iterable[tuple[str, int]] | None = None) -> (
             dict[tuple[str, int], int]):
         """Return the next offset to be written, of ``partitions`` or of all that are read.

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from agents.routed.records import MAIL
-from app.cluster.topics import changelog, inbox, stages_of, transactional_id
+from app.cluster.topics import Names, stages_of
 from app.partitions import WIRE, partition, route
 from app.reader import StoreReader
 from app.steps import step
@@ -57,12 +57,13 @@ class Lot:
     """The partitions of one number."""
 
     def __init__(
-        self, number: int, partitions: int, folder: Path, kafka: KafkaSettings, outbox: Outbox,
-        cache: Any, now_ms: Callable[[], int],
+        self, number: int, partitions: int, names: Names, folder: Path, kafka: KafkaSettings,
+        outbox: Outbox, cache: Any, now_ms: Callable[[], int],
     ) -> None:
         """Open nothing yet."""
         self.number = number
         self.partitions = partitions
+        self.names = names
         self.parts: dict[str, Partition] = {}
         self.readers: dict[str, StoreReader] = {}
         self.ready = False
@@ -74,8 +75,8 @@ class Lot:
         self._stores: dict[str, RocksStore] = {}
         self._locks = {stage: asyncio.Lock() for stage in stages_of(number)}
         self._changelog = Changelog(
-            kafka, [changelog(stage) for stage in stages_of(number)], number,
-            transactional_id(number),
+            kafka, [names.changelog(stage) for stage in stages_of(number)], number,
+            names.transactional_id(number),
         )
 
     # ---- taken up
@@ -89,12 +90,11 @@ class Lot:
             store = await self._recovered(stage)
             self._stores[stage] = store
             self.readers[stage] = StoreReader(store)
-            self.parts[stage] = partition(
-                store, f"{inbox(stage)}-{self.number}", stage, self.number, self.partitions
-            )
+            log = f"{self.names.inbox(stage)}-{self.number}"
+            self.parts[stage] = partition(store, log, stage, self.number, self.partitions)
         self.ready = True
         self.opened.set()
-        return {(inbox(stage), self.number): part.applied + 1
+        return {(self.names.inbox(stage), self.number): part.applied + 1
                 for stage, part in self.parts.items()}
 
     async def _recovered(self, stage: str) -> RocksStore:
@@ -115,7 +115,9 @@ class Lot:
             position = msgspec.msgpack.decode(found, type=Position) if found else Position(0, 0)
             if position.at_ms and position.at_ms + STALE_MS < self._now_ms():
                 raise StateDamaged("it was not in use for long")
-            async for rows, offset in self._changelog.recover(position.offset, changelog(stage)):
+            async for rows, offset in self._changelog.recover(
+                position.offset, self.names.changelog(stage)
+            ):
                 puts = [(key, value) for key, value in rows if value is not None]
                 gone = {key for key, value in rows if value is None}
                 # Within these rows the last one of a key counts.
@@ -155,10 +157,10 @@ class Lot:
             step("lot.applied")
             try:
                 for phase in checkpoint.phases:
-                    await self._outbox.send(_mails(phase))
+                    await self._outbox.send(self._mails(phase))
                     step("lot.sent")
                 rows: list[Row] = [*checkpoint.puts, *((key, None) for key in checkpoint.deletes)]
-                offset = await self._changelog.append(rows, changelog(stage))
+                offset = await self._changelog.append(rows, self.names.changelog(stage))
             except (Fenced, Unknown, asyncio.CancelledError):
                 self.ready = False
                 raise
@@ -169,6 +171,13 @@ class Lot:
             written = part.complete(checkpoint)
             step("lot.written")
             return written
+
+    def _mails(self, sends: Sends) -> list[tuple[str, int, bytes]]:
+        return [
+            (self.names.inbox(stage), number, MAIL_MARK + WIRE.encode(part))
+            for stage, number, items in sends
+            for part in _parts(items)
+        ]
 
     # ---- given up
     async def close(self) -> None:
@@ -184,14 +193,6 @@ class Lot:
         self._stores.clear()
         self.parts.clear()
         self.readers.clear()
-
-
-def _mails(sends: Sends) -> list[tuple[str, int, bytes]]:
-    return [
-        (inbox(stage), number, MAIL_MARK + WIRE.encode(part))
-        for stage, number, items in sends
-        for part in _parts(items)
-    ]
 
 
 def _parts(items: list[Item]) -> list[list[Item]]:

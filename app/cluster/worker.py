@@ -21,7 +21,7 @@ from agents.profile_tables import SWEEP
 from agents.records import Continue, Define, Received, Result, Tick
 from app.clock import Clock
 from app.cluster.lot import BATCH, Lot, Records
-from app.cluster.topics import GROUP, all_topics, inbox
+from app.cluster.topics import Names
 from app.cluster.union import Union
 from app.folder import files
 from app.outbound import Outbound
@@ -73,6 +73,7 @@ class ClusterWorker:
         self.lots: dict[int, Lot] = {}
         self.channels: dict[str, Any] = {}
         """Stage -> the Faust channel of its agent."""
+        self.names = Names(settings.workspace)
         self._kafka = kafka.parse(settings.broker, env)
         self._outbox = kafka.Outbox(self._kafka)
         self._inbox = kafka.Inbox(self._kafka)
@@ -85,7 +86,8 @@ class ClusterWorker:
         self.warnings: list[str] = []
         self._outbound = self._new_outbound()
         self._membership = kafka.Membership(
-            self._kafka, GROUP, inbox("intake"), f"{settings.host}:{settings.port}",
+            self._kafka, self.names.group, self.names.inbox("intake"),
+            f"{settings.host}:{settings.port}",
             assigned=lambda came: self._changes.put_nowait((came, set())),
             revoked=lambda gone: self._changes.put_nowait((set(), gone)),
         )
@@ -108,7 +110,7 @@ class ClusterWorker:
                 f"{self.settings.data} holds an embedded log, and the broker is Kafka: what is "
                 "there would be left behind; give another WATERSMEET_DATA"
             )
-        topics = all_topics(self.partitions)
+        topics = self.names.topics(self.partitions)
         try:
             await kafka.ensure_topics(self._kafka, topics)
             self.warnings = await kafka.check_brokers(self._kafka, [one.name for one in topics])
@@ -179,8 +181,8 @@ class ClusterWorker:
         if number not in self._membership.owned or number in self.lots:
             return
         lot = self.lots[number] = Lot(
-            number, self.partitions, self.settings.data / "partitions", self._kafka,
-            self._outbox, self._cache, self.now_ms,
+            number, self.partitions, self.names, self.settings.data / "partitions",
+            self._kafka, self._outbox, self._cache, self.now_ms,
         )
         try:
             self._inbox.add(await lot.open())
@@ -196,7 +198,7 @@ class ClusterWorker:
         lot = self.lots.pop(number, None)
         if lot is None:
             return
-        self._inbox.remove([(inbox(stage), number) for stage in lot.parts])
+        self._inbox.remove([(self.names.inbox(stage), number) for stage in lot.parts])
         await lot.close()
 
     async def _outbound_anew(self) -> None:
@@ -209,7 +211,7 @@ class ClusterWorker:
     # ---- the work --------------------------------------------------------------------------------
     async def _feed(self) -> None:
         """Give the agents what comes to the inboxes of the partitions that are here."""
-        stages = {inbox(stage): stage for stage in STAGES}
+        stages = {self.names.inbox(stage): stage for stage in STAGES}
         while True:
             found: dict[tuple[str, int], Records] = {}
             for topic, number, offset, value in await self._inbox.read(READ_BYTES, 0.2):
@@ -249,11 +251,12 @@ class ClusterWorker:
                 if not first.parts["intake"].definitions.hash:
                     await self._define()
                 await self._outbox.send([
-                    (inbox("intake"), number, pack("tick", now_ms, [Tick()]))
+                    (self.names.inbox("intake"), number, pack("tick", now_ms, [Tick()]))
                     for number in range(self.partitions)
                 ])
             await self._outbox.send([
-                (inbox("profile"), lot.number, pack("continue", now_ms, [Continue(SWEEP_PROFILES)]))
+                (self.names.inbox("profile"), lot.number,
+                 pack("continue", now_ms, [Continue(SWEEP_PROFILES)]))
                 for lot in self.lots.values()
                 if lot.ready and lot.parts["profile"].get(SWEEP, b"") is not None
             ])
@@ -272,10 +275,10 @@ class ClusterWorker:
             ))
         body = normal_form(definitions)
         value = pack("define", self.now_ms(), [Define(body, digest(body), VERSION)])
-        others = [(inbox(stage), number, value) for stage in STAGES
+        others = [(self.names.inbox(stage), number, value) for stage in STAGES
                   for number in numbers(stage, self.partitions) if (stage, number) != ("intake", 0)]
         await self._outbox.send(others)
-        await self._outbox.send([(inbox("intake"), 0, value)])
+        await self._outbox.send([(self.names.inbox("intake"), 0, value)])
         first = self.lots.get(0)
         while first is not None and first.ready and not first.parts["intake"].definitions.hash:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -288,7 +291,7 @@ class ClusterWorker:
             found.setdefault(number, []).append(result)
         now_ms = self.now_ms()
         await self._outbox.send([
-            (inbox("delivery"), number, pack("result", now_ms, some))
+            (self.names.inbox("delivery"), number, pack("result", now_ms, some))
             for number, some in found.items()
         ])
 
@@ -302,8 +305,12 @@ class ClusterWorker:
         return EMPTY
 
     def in_flight(self) -> int:
-        """Return how many events wait for the brokers here."""
-        return self._pending
+        """Return how many events wait for the brokers here, and records in the inboxes."""
+        behind = sum(
+            max(0, (self._inbox.end(self.names.inbox(stage), lot.number) or 0) - part.applied - 1)
+            for lot in self.lots.values() for stage, part in lot.parts.items()
+        )
+        return self._pending + behind
 
     def source_index(self) -> SourceIndex:
         """Return the sources as they are defined now. Raises NotDurable before they are known."""
@@ -327,7 +334,7 @@ class ClusterWorker:
         self._pending += len(calls)
         try:
             await self._outbox.send([
-                (inbox("intake"), number, pack("event", received_at_ms, some))
+                (self.names.inbox("intake"), number, pack("event", received_at_ms, some))
                 for number, some in lanes.items()
             ])
         except kafka.Broken as error:
