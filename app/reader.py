@@ -86,9 +86,17 @@ class StoreReader:
         for key, value in self.scan(COUNTERS, prefix.encode()):
             yield key.decode(), value
 
+    @staticmethod
+    def decoded(table: Table[T], value: bytes) -> T:
+        """Return a row from its bytes."""
+        found: T = value if table.type is bytes else msgspec.msgpack.decode(value, type=table.type)  # type: ignore[assignment]
+        return found
+
     def _decoder(self, table: Table[Any]) -> Callable[[bytes], Any]:
+        if table.type is bytes:
+            return bytes
         decode = self._decoders.get(table.prefix)
         if decode is None:
-            decode = bytes if table.type is bytes else msgspec.msgpack.Decoder(table.type).decode
+            decode = msgspec.msgpack.Decoder(table.type).decode
             self._decoders[table.prefix] = decode
         return decode

@@ -5,7 +5,7 @@ from heapq import merge
 from typing import Any, TypeVar
 
 from app.partitions import STAGES
-from app.reader import StoreReader
+from app.reader import Reader, StoreReader
 from runtime.stage import Table
 
 T = TypeVar("T")
@@ -22,13 +22,22 @@ class Union:
     A key stands in one partition at most; counters are summed.
     """
 
-    def __init__(self, readers: Callable[[], Iterable[tuple[str, StoreReader]]]) -> None:
-        """``readers()`` are those of the present moment, with the stage of each."""
+    def __init__(
+        self,
+        readers: Callable[[], Iterable[tuple[str, StoreReader]]],
+        others: Callable[[], Iterable[Reader]] = tuple,
+    ) -> None:
+        """``readers()`` are those of the present moment, with the stage of each; ``others()``
+        those of other workers."""
         self._readers = readers
+        self._others = others
 
-    def _of(self, table: Table[Any]) -> list[StoreReader]:
+    def _of(self, table: Table[Any]) -> Iterator[Reader]:
         stages = _STAGES_OF.get(table.prefix)
-        return [reader for stage, reader in self._readers() if stages is None or stage in stages]
+        for stage, reader in self._readers():
+            if stages is None or stage in stages:
+                yield reader
+        yield from self._others()
 
     def get(self, table: Table[T], key: bytes) -> T | None:
         """Return the row, or None."""
@@ -47,14 +56,19 @@ class Union:
                 for reader in self._of(table)]
         return merge(*rows, key=lambda row: row[0], reverse=reverse)
 
+    def _all(self) -> Iterator[Reader]:
+        for _, reader in self._readers():
+            yield reader
+        yield from self._others()
+
     def counter(self, name: str) -> int:
         """Return a counter, summed."""
-        return sum(reader.counter(name) for _, reader in self._readers())
+        return sum(reader.counter(name) for reader in self._all())
 
     def counters(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield counters by name, summed."""
         found: dict[str, int] = {}
-        for _, reader in self._readers():
+        for reader in self._all():
             for name, value in reader.counters(prefix):
                 found[name] = found.get(name, 0) + value
         return iter(sorted(found.items()))

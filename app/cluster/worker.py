@@ -21,6 +21,7 @@ from agents.profile_tables import SWEEP
 from agents.records import Continue, Define, Received, Result, Tick
 from app.clock import Clock
 from app.cluster.lot import BATCH, Lot, Records
+from app.cluster.peers import add_routes, advertised, peers
 from app.cluster.topics import Names
 from app.cluster.union import Union
 from app.folder import files
@@ -29,7 +30,7 @@ from app.partitions import STAGES, numbers, route
 from app.reader import StoreReader
 from app.settings import Settings
 from app.web import ingest, listener, server
-from app.web.access import load_token
+from app.web.access import Access, load_token
 from app.worker import CannotStart
 from events.version import VERSION
 from runtime.envelope import pack
@@ -78,7 +79,13 @@ class ClusterWorker:
         self._outbox = kafka.Outbox(self._kafka)
         self._inbox = kafka.Inbox(self._kafka)
         self._cache = shared_cache()
-        self.reader = Union(self._readers)
+        self.name = advertised(settings.host, settings.port)
+        self.own = Union(self._readers)
+        """What the partitions here hold."""
+        self.reader = Union(self._readers, peers(
+            self.name, self.partitions, lambda: self._membership.owners, settings.token
+        ))
+        """What all workers' partitions hold; asking the others blocks."""
         self._changes: asyncio.Queue[tuple[set[int], set[int]]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[Any]] = []
         self._runner: web.AppRunner | None = None
@@ -87,17 +94,18 @@ class ClusterWorker:
         self._outbound = self._new_outbound()
         self._membership = kafka.Membership(
             self._kafka, self.names.group, self.names.inbox("intake"),
-            f"{settings.host}:{settings.port}",
+            self.name,
             assigned=lambda came: self._changes.put_nowait((came, set())),
             revoked=lambda gone: self._changes.put_nowait((set(), gone)),
         )
 
     def _readers(self) -> list[tuple[str, StoreReader]]:
-        return [pair for lot in self.lots.values() if lot.ready for pair in lot.readers.items()]
+        return [pair for lot in list(self.lots.values()) if lot.ready
+                for pair in list(lot.readers.items())]
 
     def _new_outbound(self) -> Outbound:
         return Outbound(
-            self.reader, self.definitions, self._results, self.now_ms,
+            self.own, self.definitions, self._results, self.now_ms,
             self.settings.outbound_allow, self.env,
         )
 
@@ -138,7 +146,7 @@ class ClusterWorker:
         token, where = load_token(self.settings.data, self.env)
         try:
             self._runner = await listener.start(
-                server.build(self, token), self.settings.host, self.settings.port
+                self._web(token), self.settings.host, self.settings.port
             )
         except OSError as error:
             raise CannotStart(
@@ -151,6 +159,11 @@ class ClusterWorker:
         print(f"\nWatersmeet {VERSION} is ready at http://{self.settings.host}:"
               f"{self.settings.port}, {self.partitions} partitions\nAccess token: {where}",
               flush=True)
+
+    def _web(self, token_hash: bytes) -> web.Application:
+        app = server.build(self, token_hash, run=asyncio.to_thread, own=self.own)
+        add_routes(app, Access(token_hash), self.own)
+        return app
 
     @property
     def _settled(self) -> bool:

@@ -6,6 +6,7 @@ Everything here raises `Fault`, in the words of profile-api section 6.
 import base64
 import binascii
 import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -20,6 +21,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 _MOST = 1000
 """Characters of a cursor, a list or an identifier that are looked at."""
+
+
+Run = Callable[..., Awaitable[Any]]
+"""Runs a function that reads, with its arguments: at once where all is in this process, in a thread
+where other workers are asked."""
+
+
+async def at_once(read: Callable[..., Any], *args: Any) -> Any:
+    """Run it here and now."""
+    return read(*args)
 
 
 def segment(request: web.Request, index: int, what: str) -> str:

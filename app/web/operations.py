@@ -45,6 +45,9 @@ class Ports(Struct, frozen=True):
     gauges: Callable[[], Mapping[str, float]]
     """Name -> present value of whatever else is worth watching."""
     now_ms: Callable[[], int]
+    run: asking.Run = asking.at_once
+    own: Reader | None = None
+    """What this process alone has counted, for `/metrics`; None: ``reader`` is that."""
 
 
 def add_routes(app: web.Application, ports: Ports) -> None:
@@ -66,19 +69,19 @@ def add_routes(app: web.Application, ports: Ports) -> None:
 
     async def usage(request: web.Request) -> web.Response:
         ports.access.check(request)
-        return reply(_usage(request, ports))
+        return reply(await ports.run(_usage, request, ports))
 
     async def audiences(request: web.Request) -> web.Response:
         _admit(request, ports)
-        return reply(_audiences(request, ports))
+        return reply(await ports.run(_audiences, request, ports))
 
     async def members(request: web.Request) -> web.Response:
         _admit(request, ports)
-        return reply(_members(request, ports))
+        return reply(await ports.run(_members, request, ports))
 
     async def journey(request: web.Request) -> web.Response:
         _admit(request, ports)
-        return reply(_journey(request, ports))
+        return reply(await ports.run(_journey, request, ports))
 
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", metrics)
@@ -220,7 +223,7 @@ class Numbers(Collector):
         ports = self._ports
         counters = {
             name: value
-            for name, value in ports.reader.counters()
+            for name, value in (ports.own or ports.reader).counters()
             if not name.startswith(USAGE)  # these grow with every day: GET /v1/usage tells them
         }
         in_flight = ports.in_flight()

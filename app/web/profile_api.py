@@ -43,6 +43,7 @@ class Ports(Struct, frozen=True):
     kinds: Callable[[], Mapping[str, str]]
     """Key -> ``audience`` or ``computed_trait``, of all that are defined now."""
     now_ms: Callable[[], int]
+    run: asking.Run = asking.at_once
 
 
 class Asked(Struct, frozen=True):
@@ -84,7 +85,8 @@ def add_routes(app: web.Application, ports: Ports) -> None:
     Rule: profile-api C1, C2; section 2.
     """
     async def serve(request: web.Request) -> web.Response:
-        return _answer(request, ports)
+        response: web.Response = await ports.run(_answer, request, ports)
+        return response
 
     for root in ("spaces", "namespaces"):
         app.router.add_get(

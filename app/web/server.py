@@ -5,19 +5,28 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agents.identity import resolve
+from app.reader import Reader
 from app.web import ingest, operations, profile_api
 from app.web.access import Access, Rate, dress
+from app.web.asking import Run, at_once
 from app.web.refusals import Refusals
 
 if TYPE_CHECKING:
+    from app.cluster.worker import ClusterWorker
     from app.worker import Worker
 
 BODY_BYTES = 1 << 20
 SPACE = "default"
 
 
-def build(worker: "Worker", token_hash: bytes) -> web.Application:
-    """Return the web application of a worker."""
+def build(
+    worker: "Worker | ClusterWorker", token_hash: bytes, *, run: Run = at_once,
+    own: Reader | None = None,
+) -> web.Application:
+    """Return the web application of a worker.
+
+    ``run`` runs what reads, ``own`` reads what this process alone holds, see `operations.Ports`.
+    """
     app = web.Application(middlewares=[dress], client_max_size=BODY_BYTES)
     access = Access(token_hash)
     refusals = Refusals()
@@ -35,7 +44,7 @@ def build(worker: "Worker", token_hash: bytes) -> web.Application:
     ingest.add_routes(app, worker, refusals=refusals)
     profile_api.add_routes(app, profile_api.Ports(
         access=access, rate=Rate(), space=SPACE, reader=worker.reader, resolve=resolve,
-        normalise=normalise, kinds=kinds, now_ms=worker.now_ms,
+        normalise=normalise, kinds=kinds, now_ms=worker.now_ms, run=run,
     ))
     operations.add_routes(app, operations.Ports(
         access=access, space=SPACE, reader=worker.reader, amiss=worker.amiss,
@@ -49,6 +58,8 @@ def build(worker: "Worker", token_hash: bytes) -> web.Application:
         in_flight=worker.in_flight,
         gauges=worker.gauges,
         now_ms=worker.now_ms,
+        run=run,
+        own=own,
     ))
     profile_api.add_last_routes(app, access)
     return app
