@@ -40,7 +40,10 @@ class Flight(Struct, frozen=True, array_like=True, gc=False):
 
 
 QUEUE: Table[Stand] = Table("lane_queue", b"Lq", Stand)
-"""Place in the inbox (8 and 4 bytes) -> what waits there."""
+"""Place in the queue -> what waits there. Places are numbers that rise by one: the head is found
+without a scan, which would go over all that has left and is not compacted yet."""
+BOUNDS: Table[int] = Table("lane_bounds", b"Lb", int)
+"""`head`: the first place that is not free yet; `tail`: the next one to be given."""
 FLIGHTS: Table[Flight] = Table("lane_flights", b"Lf", Flight)
 """Routing id -> its claims under way."""
 _NOWHERE = (-1, -1)
@@ -58,16 +61,23 @@ def lane_of_call(data: Any, partitions: int) -> int:
 
 def receive(state: PartitionState, record: Received) -> None:
     """Let an event stand in the queue and ask the keeper of its messageId."""
-    at = (state.position, state.index)
-    state.put(QUEUE, _key(at), Stand(state.at_ms, record))
+    at = _stand(state, Stand(state.at_ms, record))
     state.out("dedup", record.message_id,
               Ask(record.message_id, record.timestamp_ms, state.number, at))
 
 
 def tick(state: PartitionState, _record: Tick) -> None:
     """Let the tick stand behind the events before it."""
-    state.put(QUEUE, _key((state.position, state.index)), Stand(state.at_ms, None, 1))
+    _stand(state, Stand(state.at_ms, None, 1))
     _release(state)
+
+
+def _stand(state: PartitionState, stand: Stand) -> tuple[int, int]:
+    """Put something at the end of the queue; return its place."""
+    at = (state.get(BOUNDS, b"tail") or 0, 0)
+    state.put(BOUNDS, b"tail", at[0] + 1)
+    state.put(QUEUE, _key(at), stand)
+    return at
 
 
 def decide(state: PartitionState, verdict: Verdict) -> None:
@@ -84,17 +94,18 @@ def _release(state: PartitionState) -> None:
     """While the head of the queue has its verdict, let it go."""
     now_ms = state.at_ms
     while True:
-        key, stand = next(iter(state.scan(QUEUE)), (b"", None))
+        at = (state.get(BOUNDS, b"head") or 0, 0)
+        stand = state.get(QUEUE, _key(at))
         if stand is None or not stand.verdict:
             break
-        state.delete(QUEUE, key)
+        state.delete(QUEUE, _key(at))
+        state.put(BOUNDS, b"head", at[0] + 1)
         state.at_ms = stand.at_ms
         if stand.event is None:
             _pass_on(state, stand.at_ms)
         elif stand.verdict == 2:
             state.count("duplicates")
         else:
-            at = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
             state.attempt(_Admission(stand, at), stand.event, at)
     state.at_ms = now_ms
 
@@ -176,6 +187,6 @@ def _rid(rid: Id) -> bytes:
 STAGE = Stage(
     "intake",
     {Received: receive, Tick: tick, Verdict: decide, Granted: grant, Recall: recall},
-    (QUEUE, FLIGHTS, VISITORS, *INTAKE.tables),
+    (QUEUE, BOUNDS, FLIGHTS, VISITORS, *INTAKE.tables),
 )
 

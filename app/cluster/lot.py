@@ -67,6 +67,8 @@ class Lot:
         self.parts: dict[str, Partition] = {}
         self.readers: dict[str, StoreReader] = {}
         self.ready = False
+        self.lost = False
+        """Somebody else has it, or it cannot be known: nothing may be written any more."""
         self.opened = asyncio.Event()
         self._folder = folder / str(number)
         self._outbox = outbox

@@ -242,12 +242,14 @@ class ClusterWorker:
                 continue
             try:
                 written = await lot.work(stage, records)
-            except kafka.Fenced:
-                logger.warning("partition %d: fenced, another worker has taken over", number)
-                self._changes.put_nowait((set(), {number}))
-                self._changes.put_nowait(({number}, set()))
-            except kafka.Unknown as error:
-                logger.warning("partition %d is taken up anew: %s", number, error)
+            except (kafka.Fenced, kafka.Unknown) as error:
+                if lot.lost:
+                    continue  # another of its stages has said so
+                lot.lost = True
+                if isinstance(error, kafka.Fenced):
+                    logger.warning("partition %d: fenced, another worker has taken over", number)
+                else:
+                    logger.warning("partition %d is taken up anew: %s", number, error)
                 self._changes.put_nowait((set(), {number}))
                 self._changes.put_nowait(({number}, set()))
             else:

@@ -1,6 +1,5 @@
 """Real workers on a real Kafka, each test with topics of its own."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,4 +42,3 @@ def make(
     yield worker
     for one in made:
         one.kill()
-    shutil.rmtree(tmp_path, ignore_errors=True)
