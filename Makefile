@@ -42,7 +42,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m bench
 
 chaos: $(VENV)/.dev
-	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(BIN)/python -m $(if $(filter kafka,$(BROKER)),tests.cluster.chaos,tests.chaos) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 docs: $(VENV)/.ready
 	@$(BIN)/python docs/generate.py
