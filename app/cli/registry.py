@@ -3,10 +3,11 @@
 from faust.cli.base import cli
 from faust.cli.worker import worker
 
+from app.cli.apply import apply
 from app.cli.check import check
 from app.cli.state import base, digest, poison, rebuild
 
-COMMANDS = (check, digest, rebuild, base, poison)
+COMMANDS = (check, apply, digest, rebuild, base, poison)
 
 
 def register() -> None:

@@ -15,7 +15,10 @@ WAIT_SECONDS = 3600.0
 def _settings() -> Any:
     from app.settings import from_environment
 
-    return from_environment(os.environ)
+    settings = from_environment(os.environ)
+    if settings.on_kafka:
+        _fail("this command is not supported yet on Kafka")
+    return settings
 
 
 def _ask(command: str, args: dict[str, Any] | None = None) -> Any:

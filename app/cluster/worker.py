@@ -18,15 +18,15 @@ from aiohttp import web
 from agents.definitions import EMPTY, Compiled
 from agents.delivery import JOBS, queue_of
 from agents.profile_tables import SWEEP
-from agents.records import Continue, Define, Received, Result, Tick
+from agents.records import Continue, Received, Result, Tick
 from app.clock import Clock
+from app.cluster import definitions
 from app.cluster.lot import BATCH, Lot, Records
 from app.cluster.peers import add_routes, advertised, peers
 from app.cluster.topics import Names
 from app.cluster.union import Union
-from app.folder import files
 from app.outbound import Outbound
-from app.partitions import STAGES, numbers, route
+from app.partitions import STAGES, route
 from app.reader import StoreReader
 from app.settings import Settings
 from app.web import ingest, listener, server
@@ -38,7 +38,6 @@ from runtime.stage import place
 from sources.keys import SourceIndex
 from tables.store import shared_cache
 from transport import kafka
-from workspace.definitions import digest, load, normal_form
 
 logger = logging.getLogger("watersmeet")
 
@@ -155,10 +154,25 @@ class ClusterWorker:
             ) from error
         while not self._settled:  # noqa: ASYNC110, a start waits once
             await asyncio.sleep(0.05)
+        self._compare()
         self.ready = True
         print(f"\nWatersmeet {VERSION} is ready at http://{self.settings.host}:"
               f"{self.settings.port}, {self.partitions} partitions\nAccess token: {where}",
               flush=True)
+
+    def _compare(self) -> None:
+        """Say so when this folder is not what is in force."""
+        try:
+            hash = definitions.read(self.settings.config, self.env).hash
+        except definitions.Unusable as error:
+            logger.warning("%s", error)
+            return
+        if hash != self.definitions().hash:
+            logger.warning(
+                "the definitions in %s (%s) are not those in force (%s): "
+                "put them in force with `faust -A app apply`",
+                self.settings.config, hash, self.definitions().hash,
+            )
 
     def _web(self, token_hash: bytes) -> web.Application:
         app = server.build(self, token_hash, run=asyncio.to_thread, own=self.own)
@@ -279,21 +293,14 @@ class ClusterWorker:
                 await self._outbound.start()
 
     async def _define(self) -> None:
-        """Enter the folder's definitions into every inbox; this one's last, by which it is seen
-        that all have them."""
-        found, problems = files(self.settings.config)
-        definitions, more = load(found, self.env)
-        errors = [problem for problem in (*problems, *more) if not problem.warning]
-        if definitions is None or problems:
-            raise CannotStart("\n".join(
-                ["the workspace cannot be used:", *map(str, errors), "see: faust -A app check"]
-            ))
-        body = normal_form(definitions)
-        value = pack("define", self.now_ms(), [Define(body, digest(body), VERSION)])
-        others = [(self.names.inbox(stage), number, value) for stage in STAGES
-                  for number in numbers(stage, self.partitions) if (stage, number) != ("intake", 0)]
-        await self._outbox.send(others)
-        await self._outbox.send([(self.names.inbox("intake"), 0, value)])
+        """Enter the folder's definitions: there are none yet."""
+        try:
+            define = definitions.read(self.settings.config, self.env)
+        except definitions.Unusable as error:
+            raise CannotStart(str(error)) from error
+        await definitions.enter(
+            self._outbox, self.names, self.partitions, define, self.now_ms()
+        )
         first = self.lots.get(0)
         while first is not None and first.ready and not first.parts["intake"].definitions.hash:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

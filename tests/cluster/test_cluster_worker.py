@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,26 @@ def test_protocol_9_what_was_accepted_is_there_once_when_the_worker_was(
     assert counted(worker, "anonymous_id:anon-cleo") == 20
     numbers = worker.metrics()
     assert numbers["watersmeet_set_aside"] == 0
+
+
+def test_protocol_10_new_definitions_come_in_by_apply_and_not_by_a_start(
+    make: Callable[..., Worker]
+) -> None:
+    worker = make().start()
+    visit(worker, "dora", 0, 3)
+    until(lambda: counted(worker, "anonymous_id:anon-dora") == 3)
+    config = Path(worker.env["WATERSMEET_CONFIG"])
+    (config / "audiences" / "lookers.yaml").write_text(
+        "version: 1\naudiences:\n  lookers:\n    include_anonymous: true\n"
+        "    where: {performed: {event: Product Viewed, at_least: 3}}\n"
+    )
+    assert worker.stop() == 0
+    worker.start()
+    assert "lookers" not in {row["key"] for row in audiences(worker)}
+    assert "faust -A app apply" in worker.printed()
+    worker.told("apply")
+    until(lambda: {row["key"]: row["size"] for row in audiences(worker)}.get("lookers") == 1)
+
+
+def audiences(worker: Worker) -> list[dict]:
+    return worker.get("/v1/spaces/default/audiences")["data"]
