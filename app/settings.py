@@ -47,6 +47,10 @@ class Settings(Struct, frozen=True):
     """WATERSMEET_PARTITIONS, 8: on Kafka, how many partitions each stage has. Set at the first
     start; a start with another number is refused."""
 
+    session_seconds: int = 10
+    """WATERSMEET_SESSION_SECONDS, 10: on Kafka, a worker that is silent for so long has lost its
+    partitions to others."""
+
     @property
     def on_kafka(self) -> bool:
         """Return whether the log is Kafka."""
@@ -123,6 +127,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         log_days=_number(env, "WATERSMEET_LOG_DAYS", DEFAULT_LOG_DAYS),
         clock=Path(clock) if clock else None,
         partitions=partitions,
+        session_seconds=_number(env, "WATERSMEET_SESSION_SECONDS", 10),
     )
 
 

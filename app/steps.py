@@ -64,6 +64,8 @@ def _parse(text: str) -> dict[str, int]:
 
 
 _left = _parse(os.environ.get("WATERSMEET_KILL_AT", ""))
+_sleeps = _parse(os.environ.get("WATERSMEET_STOP_AT", ""))
+"""The same with `SIGSTOP`: the process sleeps until somebody wakes it, and goes on then."""
 _counting = threading.Lock()
 victims = [os.getpid()]
 """Who is killed: this process, after the one that it works for."""
@@ -75,6 +77,11 @@ def _nothing(_name: str) -> None:
 
 def _step(name: str) -> None:
     with _counting:
+        sleeps = _sleeps.get(name)
+        if sleeps is not None:
+            _sleeps[name] = sleeps - 1
+            if sleeps == 1:
+                os.kill(os.getpid(), signal.SIGSTOP)
         count = _left.get(name)
         if count is None:
             return
@@ -86,7 +93,7 @@ def _step(name: str) -> None:
                 os.kill(victim, signal.SIGKILL)
 
 
-step: Callable[[str], None] = _step if _left else _nothing
+step: Callable[[str], None] = _step if _left or _sleeps else _nothing
 """Come to a step."""
 
 

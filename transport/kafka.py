@@ -432,7 +432,8 @@ class Changelog:
     def _meaning(self, error: Exception) -> Exception:
         if isinstance(error, broker.ProducerFenced | broker.InvalidProducerEpoch):
             meaning: Exception = Fenced(f"{self._id}: another has taken over")
-        elif isinstance(error, broker.KafkaError | OSError):
+        elif isinstance(error, broker.KafkaError | broker.IllegalOperation | OSError):
+            # Illegal is what is sent once the library knows, and does not say, that it is fenced.
             meaning = Unknown(f"{self._id}: {_told(error)}")
         else:
             return error

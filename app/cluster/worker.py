@@ -96,6 +96,7 @@ class ClusterWorker:
             self.name,
             assigned=lambda came: self._changes.put_nowait((came, set())),
             revoked=lambda gone: self._changes.put_nowait((set(), gone)),
+            session_s=settings.session_seconds,
         )
 
     def _readers(self) -> list[tuple[str, StoreReader]]:
@@ -260,12 +261,18 @@ class ClusterWorker:
                 if lot.lost:
                     continue  # another of its stages has said so
                 lot.lost = True
+                wait_s = 0.5
                 if isinstance(error, kafka.Fenced):
                     logger.warning("partition %d: fenced, another worker has taken over", number)
+                    # Who was fenced is told last that it is no owner: to take the partition up at
+                    # once would fence the successor in its turn.
+                    wait_s = self.settings.session_seconds + 1
                 else:
                     logger.warning("partition %d is taken up anew: %s", number, error)
                 self._changes.put_nowait((set(), {number}))
-                self._changes.put_nowait(({number}, set()))
+                asyncio.get_running_loop().call_later(
+                    wait_s, self._changes.put_nowait, ({number}, set())
+                )
             else:
                 if stage == "delivery" and (jobs := written.get(JOBS.prefix)):
                     self._outbound.committed(jobs)

@@ -35,6 +35,7 @@ def make(
         one = Worker(
             tmp_path / folder, config, WEBHOOK_SECRET=SECRET,
             WATERSMEET_BROKER=f"{broker.url}/{name[-50:]}", WATERSMEET_PARTITIONS=str(PARTITIONS),
+            WATERSMEET_SESSION_SECONDS="6",
         )
         made.append(one)
         return one
