@@ -24,7 +24,8 @@ def refused(worker, **env) -> str:
 @pytest.mark.parametrize(("name", "value", "said"), [
     ("WATERSMEET_PORT", "http", '"http" is not a port'),
     ("WATERSMEET_PORT", "70000", '"70000" is not a port'),
-    ("WATERSMEET_BROKER", "kafka://localhost", "not supported yet"),
+    ("WATERSMEET_BROKER", "amqp://localhost", "is no broker"),
+    ("WATERSMEET_PARTITIONS", "0", "0 is not possible"),
     ("WATERSMEET_OUTBOUND_ALLOW", "10.0.0.1/8", "is not a network"),
     ("WATERSMEET_LOG_BYTES", "8G", '"8G" is not a whole number'),
     ("WATERSMEET_LOG_DAYS", "-1", '"-1" is not a whole number'),

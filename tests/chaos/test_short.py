@@ -11,6 +11,7 @@ from tables.store import Row
 from tests.blackbox.process import ROOT
 from tests.chaos import kills, powercuts
 from tests.chaos.powercuts import Forgetful
+from tests.cluster import chaos as on_kafka
 from transport.log import Log
 
 
@@ -37,7 +38,8 @@ def test_chaos_every_step_in_the_code_is_named_and_every_name_is_killed_at():
             used.update(re.findall(r'\bstep\("([a-z.]+)"\)', file.read_text()))
     assert used == set(steps.STEPS)
     struck = {name for names in (kills.BUSY, kills.SELDOM, kills.BASES, kills.STOPS,
-                                 kills.REBUILDS, kills.CUTS, kills.OTHERS) for name in names}
+                                 kills.REBUILDS, kills.CUTS, kills.OTHERS,
+                                 on_kafka.STEPS) for name in names}
     assert used - struck == set()
 
 
