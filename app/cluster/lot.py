@@ -161,6 +161,8 @@ class Lot:
                 for phase in checkpoint.phases:
                     await self._outbox.send(self._mails(phase))
                     step("lot.sent")
+                if not self.ready:  # given up meanwhile: what was sent is known by its origin
+                    return {}
                 rows: list[Row] = [*checkpoint.puts, *((key, None) for key in checkpoint.deletes)]
                 offset = await self._changelog.append(rows, self.names.changelog(stage))
             except (Fenced, Unknown, asyncio.CancelledError):

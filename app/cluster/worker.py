@@ -258,8 +258,8 @@ class ClusterWorker:
             try:
                 written = await lot.work(stage, records)
             except (kafka.Fenced, kafka.Unknown) as error:
-                if lot.lost:
-                    continue  # another of its stages has said so
+                if lot.lost or self.lots.get(number) is not lot:
+                    continue  # another of its stages has said so, or it was given up
                 lot.lost = True
                 wait_s = 0.5
                 if isinstance(error, kafka.Fenced):
